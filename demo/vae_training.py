@@ -1,0 +1,109 @@
+"""Training the demo's VAE: crops of the world, some in other colours and shapes so that it carries them too."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from demo.structure import build_vae
+from demo.training import Budget, load_checkpoint, rate_factor, save_checkpoint, set_rate
+from demo.world import OUTLINE, PALETTE, SIZE, Canvas, draw, random_for, sample
+
+CROP = 64  # pixels
+LEARNING_RATE = 2e-3
+KL_WEIGHT = 1e-4  # per latent number; light, but enough to keep latents smooth for the diffusion model
+FULL_PICTURES_FROM = 0.85  # the last part sees whole pictures, whose group-norm statistics differ from crops'
+
+
+def to_tensor(picture: Image.Image) -> torch.Tensor:
+    """RGB picture to (3, height, width) in [-1, 1]."""
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32).copy()).permute(2, 0, 1) / 127.5 - 1.0
+
+
+def strange_picture(seed: int, index: int) -> Image.Image:
+    """Loose shapes in any colours: what users will show to this VAE is not of its world."""
+    rng = random_for(seed, index, "strange")
+    colors = [tuple(rng.randrange(256) for _ in range(3)) for _ in range(8)]
+    canvas = Canvas(colors[0])  # type: ignore[arg-type]
+    for color in colors[1:]:
+        x, y, radius = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(5, 35)
+        fill = color if rng.random() < 0.5 else rng.choice(list(PALETTE.values()))
+        kind = rng.randrange(3)
+        if kind == 0:
+            canvas.outlined_circle(x, y, radius, fill)  # type: ignore[arg-type]
+        elif kind == 1:
+            corners = [(x + rng.uniform(-radius, radius), y + rng.uniform(-radius, radius)) for _ in range(4)]
+            canvas.polygon(corners, fill)  # type: ignore[arg-type]
+        else:
+            end = (x + rng.uniform(-50, 50), y + rng.uniform(-50, 50))
+            canvas.line([(x, y), end], rng.uniform(OUTLINE, 16), fill)  # type: ignore[arg-type]
+    return canvas.finished()
+
+
+def training_picture(seed: int, index: int) -> torch.Tensor:
+    """One picture for the VAE, (3, SIZE, SIZE): mostly the world's own, some recoloured, some strange."""
+    rng = random_for(seed, index, "vae")
+    kind = rng.random()
+    if kind < 0.15:
+        return to_tensor(strange_picture(seed, index))
+    picture = to_tensor(draw(sample(rng)))
+    if kind < 0.30:
+        picture = picture[torch.tensor(rng.sample(range(3), 3))] * rng.uniform(0.6, 1.0)
+    return picture
+
+
+def training_batch(seed: int, step: int, crops: int, full: bool) -> torch.Tensor:
+    """(crops, 3, CROP, CROP), or a quarter as many whole pictures; a function of its arguments only."""
+    count = crops // 4 if full else crops
+    pictures = []
+    for number in range(count):
+        index = step * crops + number
+        picture = training_picture(seed, index)
+        if not full:
+            rng = random_for(seed, index, "crop")
+            top, left = (8 * rng.randrange((SIZE - CROP) // 8 + 1) for _ in range(2))
+            picture = picture[:, top : top + CROP, left : left + CROP]
+        pictures.append(picture)
+    return torch.stack(pictures)
+
+
+def vae_loss(vae: AutoencoderKL, pictures: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    """L1 + MSE + L1 of the edges + a light KL, for (batch, 3, height, width) in [-1, 1]."""
+    with torch.autocast(pictures.device.type, torch.bfloat16):
+        posterior = vae.encode(pictures).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        drawn = torch.randn(mean.shape, generator=noise).to(mean.device)
+        decoded = vae.decode(mean + drawn * torch.exp(0.5 * logvar)).sample.float()
+    edges = sum(F.l1_loss(decoded.diff(dim=axis), pictures.diff(dim=axis)) for axis in (2, 3))
+    kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+    return F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures) + 0.5 * edges + KL_WEIGHT * kl
+
+
+def train_vae(work: Path, budget: Budget, seed: int, device: torch.device, crops: int = 16) -> AutoencoderKL:
+    """Train, or go on from `work`/vae.pt, until the budget is spent."""
+    torch.manual_seed(seed)
+    vae = build_vae().to(device)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    path = work / "vae.pt"
+    if state := load_checkpoint(path, budget):
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+    while budget.fraction < 1.0:
+        step = budget.done_steps
+        set_rate(optimizer, LEARNING_RATE * rate_factor(budget))
+        full = budget.fraction >= FULL_PICTURES_FROM
+        pictures = training_batch(seed, step, crops, full).to(device)
+        loss = vae_loss(vae, pictures, torch.Generator().manual_seed(seed + step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        budget.tick()
+        if step % 100 == 0 or budget.fraction >= 1.0:
+            print(f"vae step {step} {budget.done_seconds:.0f} s loss {loss.item():.4f}", flush=True)
+        if step % 500 == 499 or budget.fraction >= 1.0:
+            save_checkpoint(path, {"vae": vae.state_dict(), "optimizer": optimizer.state_dict()}, budget)
+    return vae.eval()

@@ -1,0 +1,1 @@
+"""What is added to a frozen model, and its names on disk."""

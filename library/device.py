@@ -1,0 +1,111 @@
+"""The device, the processes and the number formats of a run, by way of accelerate."""
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psutil
+import torch
+import torch.distributed
+from accelerate import PartialState
+from torch import Tensor
+
+from library.errors import InputError
+
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# Caching and previews happen while other processes wait, so they may wait for long.
+PATIENCE = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where this process computes, and which of how many it is.
+
+    `dtype` is that of frozen weights and activations; trained weights stay in float32.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    rank: int
+    world_size: int
+    state: PartialState
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and speaks."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision for a forward pass; nothing where all is float32."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        self.state.wait_for_everyone()
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Adds up every parameter's gradient over all processes, in one transfer.
+
+        An adapter's gradients are a few megabytes, so one flat sum costs less than buckets and hooks would.
+        """
+        if self.world_size == 1:
+            return
+        gradients = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def sum_over_processes(self, value: Tensor) -> Tensor:
+        """`value` added up over all processes; the same tensor on each."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+
+def start_compute(mixed_precision: str) -> Compute:
+    """Finds the device and, behind a launcher, the other processes.
+
+    Without a GPU several processes talk by gloo on the CPU. A launcher that promised several processes of which
+    each believes to be alone is refused: they would write the same files.
+    """
+    on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    expected = int(os.environ.get("WORLD_SIZE", "1"))
+    if expected > 1:
+        state = PartialState(cpu=on_cpu, timeout=PATIENCE)
+    else:
+        state = PartialState(cpu=on_cpu)
+    if state.num_processes != expected:
+        raise InputError(
+            f"the launcher started {expected} processes, but accelerate sees {state.num_processes}: "
+            "start with `accelerate launch --multi_gpu --num_processes N` (it serves CPUs too) or with plain python."
+        )
+    return Compute(state.device, DTYPES[mixed_precision], state.process_index, state.num_processes, state)
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory that this process has held so far, in GB: the GPU's own, or the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 1e9
+    import resource  # not there on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def free_memory(device: torch.device) -> None:
+    """Hands back what freed tensors still occupy on the GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

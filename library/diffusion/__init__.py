@@ -1,0 +1,1 @@
+"""The mathematics of diffusion training, as functions of tensors."""

@@ -1,0 +1,24 @@
+"""How wrong a prediction is, and how much each timestep's error counts."""
+
+from torch import Tensor
+
+from library.diffusion.schedule import check_prediction_type
+
+
+def per_sample_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each sample, (batch,) float32, from two (batch, channels, height, width)."""
+    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+
+
+def min_snr_weight(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
+    """Min-SNR-gamma weights of the loss (Hang et al. 2023, arXiv 2303.09556, section 3.4), the shape of `snr`.
+
+    The paper's weight min(snr, gamma) is for the error in x_0; divided by the factor between that error and the
+    model's own it becomes min(snr, gamma) / snr for epsilon and min(snr, gamma) / (snr + 1) for v.
+    """
+    check_prediction_type(prediction_type)
+    if prediction_type == "epsilon":
+        # Written as gamma / snr, which stays 1 and is no 0 / 0 where a schedule ends in pure noise.
+        return (gamma / snr).clamp(max=1.0)
+    capped = snr.clamp(max=gamma)
+    return capped if prediction_type == "sample" else capped / (snr + 1)

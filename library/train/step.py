@@ -1,0 +1,100 @@
+"""One batch through the model: what is predicted, and how wrong it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from library.diffusion.loss import min_snr_weight, per_sample_loss
+from library.diffusion.noise import draw_noise, sample_latents
+from library.diffusion.schedule import Schedule
+from library.diffusion.timesteps import draw_timesteps
+from library.models.family import Condition, Family
+from library.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one size. `mean` and `logvar` are those of the VAE: (batch, 4, height / 8, width / 8).
+
+    `weights` (batch,) holds each sample's share of the loss, 0 for padding; `draws` names each sample's random
+    draws, so that they do not depend on where in which batch it stands.
+    """
+
+    mean: Tensor
+    logvar: Tensor
+    captions: Sequence[str]
+    weights: Tensor
+    draws: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is asked of the prediction: schedule, range of timesteps, noise and weighting."""
+
+    schedule: Schedule
+    prediction_type: str
+    noise_offset: float = 0.0
+    min_snr_gamma: float | None = None
+    lowest_timestep: int = 0
+    highest_timestep: int = 1000
+
+    def losses(
+        self, family: Family, unet: nn.Module, batch: Batch, condition: Condition, timesteps: Tensor | None = None
+    ) -> Tensor:
+        """The weighted loss of each sample, (batch,), in float32.
+
+        `timesteps` (batch,) are drawn from the samples' own seeds unless given.
+        """
+        device = batch.mean.device
+        latents = sample_latents(batch.mean, batch.logvar, purposes(batch.draws, "latent")) * family.latent_scale
+        noise = draw_noise(purposes(batch.draws, "noise"), latents.shape[1:], self.noise_offset).to(device)
+        if timesteps is None:
+            seeds = purposes(batch.draws, "timestep")
+            timesteps = draw_timesteps(seeds, self.lowest_timestep, self.highest_timestep)
+        timesteps = timesteps.to(device)
+        noisy = self.schedule.add_noise(latents, noise, timesteps)
+        prediction = family.predict(unet, noisy, timesteps, condition)
+        target = self.schedule.target(latents, noise, timesteps, self.prediction_type)
+        losses = per_sample_loss(prediction.float(), target.float())
+        if self.min_snr_gamma:
+            snr = self.schedule.snr(timesteps)
+            losses = losses * min_snr_weight(snr, self.min_snr_gamma, self.prediction_type)
+        return losses * batch.weights
+
+
+def purposes(draws: Sequence[int], purpose: str) -> list[int]:
+    """Each sample's seed for one kind of draw."""
+    return [derive_seed(draw, purpose) for draw in draws]
+
+
+class TextReader:
+    """Captions to conditions: through the text encoders each time while they learn, and once each while frozen."""
+
+    REMEMBERED = 2048  # captions; one of SD 1.x takes 0.24 MB in float32
+
+    def __init__(
+        self, family: Family, encoders: Sequence[nn.Module], max_token_length: int, clip_skip: int, trained: bool
+    ) -> None:
+        self.family, self.encoders, self.trained = family, encoders, trained
+        self.max_token_length, self.clip_skip = max_token_length, clip_skip
+        self._known: dict[str, Condition] = {}
+
+    def read(self, captions: Sequence[str]) -> Condition:
+        """The condition of a batch of captions: hidden states (batch, tokens, width) and what else the family needs."""
+        if self.trained:
+            return self._encode(captions)
+        if len(self._known) > self.REMEMBERED:
+            self._known.clear()
+        for caption in captions:
+            if caption not in self._known:
+                with torch.no_grad():
+                    self._known[caption] = self._encode([caption])
+        columns = zip(*(self._known[caption] for caption in captions), strict=True)
+        return Condition(*(None if column[0] is None else torch.cat(column) for column in columns))
+
+    def _encode(self, captions: Sequence[str]) -> Condition:
+        device = next(self.encoders[0].parameters()).device
+        tokens = [ids.to(device) for ids in self.family.tokenize(list(captions), self.max_token_length)]
+        return self.family.encode_text(self.encoders, tokens, self.clip_skip)
