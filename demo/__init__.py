@@ -3,9 +3,14 @@
 world          creatures: what they are made of and how they are drawn
 captions       creatures in plain words
 draw_subject   the striped creature that the base model cannot draw
+sight          what an eye takes from a picture: colour words, ground, figure
+templates      drawn forms matched against a picture at every place at once
 judge          plain image analysis: what a picture really shows
+judge_subject  which of the striped creature's marks a picture shows
+trials         the prompts that the judge is tried with, and the figures
 structure      SD 1.5's structure with fewer channels, and its folder on disk
 training       budgets, learning-rate curve and checkpoints of the two trainings
 vae_training   pictures to latents
 unet_training  captions to latents
+card           the model card, from what was measured
 """

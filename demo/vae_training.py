@@ -1,5 +1,6 @@
 """Training the demo's VAE: crops of the world, some in other colours and shapes so that it carries them too."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from demo.structure import build_vae
 from demo.training import Budget, load_checkpoint, rate_factor, save_checkpoint, set_rate
-from demo.world import OUTLINE, PALETTE, SIZE, Canvas, draw, random_for, sample
+from demo.world import OUTLINE, PALETTE, SIZE, Canvas, Color, draw, random_for, sample
 
 CROP = 64  # pixels
 LEARNING_RATE = 2e-3
@@ -31,9 +32,11 @@ def strange_picture(seed: int, index: int) -> Image.Image:
     for color in colors[1:]:
         x, y, radius = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(5, 35)
         fill = color if rng.random() < 0.5 else rng.choice(list(PALETTE.values()))
-        kind = rng.randrange(3)
+        kind = rng.randrange(4)
         if kind == 0:
             canvas.outlined_circle(x, y, radius, fill)  # type: ignore[arg-type]
+        elif kind == 3:
+            draw_layers(canvas, rng, (x, y), radius, (color, fill))  # type: ignore[arg-type]
         elif kind == 1:
             corners = [(x + rng.uniform(-radius, radius), y + rng.uniform(-radius, radius)) for _ in range(4)]
             canvas.polygon(corners, fill)  # type: ignore[arg-type]
@@ -43,14 +46,28 @@ def strange_picture(seed: int, index: int) -> Image.Image:
     return canvas.finished()
 
 
+def draw_layers(
+    canvas: Canvas, rng: random.Random, centre: tuple[float, float], radius: float, colors: tuple[Color, Color]
+) -> None:
+    """A block of level layers in two colours: edges between any colours, without ink, must survive too."""
+    x, y = centre
+    high = rng.uniform(8, 18)
+    for number in range(max(2, round(2 * radius / high))):
+        top = y - radius + number * high
+        corners = [(x - radius, top), (x + radius, top), (x + radius, top + high), (x - radius, top + high)]
+        canvas.fill(corners, colors[number % 2])
+    outline = [(x - radius, y - radius), (x + radius, y - radius), (x + radius, y + radius), (x - radius, y + radius)]
+    canvas.line([*outline, outline[0]], OUTLINE)
+
+
 def training_picture(seed: int, index: int) -> torch.Tensor:
     """One picture for the VAE, (3, SIZE, SIZE): mostly the world's own, some recoloured, some strange."""
     rng = random_for(seed, index, "vae")
     kind = rng.random()
-    if kind < 0.15:
+    if kind < 0.30:
         return to_tensor(strange_picture(seed, index))
     picture = to_tensor(draw(sample(rng)))
-    if kind < 0.30:
+    if kind < 0.45:
         picture = picture[torch.tensor(rng.sample(range(3), 3))] * rng.uniform(0.6, 1.0)
     return picture
 
@@ -82,7 +99,7 @@ def vae_loss(vae: AutoencoderKL, pictures: torch.Tensor, noise: torch.Generator)
     return F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures) + 0.5 * edges + KL_WEIGHT * kl
 
 
-def train_vae(work: Path, budget: Budget, seed: int, device: torch.device, crops: int = 16) -> AutoencoderKL:
+def train_vae(work: Path, budget: Budget, seed: int, device: torch.device, crops: int = 12) -> AutoencoderKL:
     """Train, or go on from `work`/vae.pt, until the budget is spent."""
     torch.manual_seed(seed)
     vae = build_vae().to(device)

@@ -1,5 +1,6 @@
 """The device, the processes and the number formats of a run, by way of accelerate."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ from torch import Tensor
 from library.errors import InputError
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# It tells every user of a CPU about 4-bit kernels that nothing here uses.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # Caching and previews happen while other processes wait, so they may wait for long.
 PATIENCE = timedelta(hours=6)
@@ -66,6 +70,12 @@ class Compute:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true on any process; all of them get the same answer."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.sum_over_processes(torch.tensor(float(flag), device=self.device)) > 0)
+
     def sum_over_processes(self, value: Tensor) -> Tensor:
         """`value` added up over all processes; the same tensor on each."""
         if self.world_size > 1:
@@ -81,10 +91,8 @@ def start_compute(mixed_precision: str) -> Compute:
     """
     on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
     expected = int(os.environ.get("WORLD_SIZE", "1"))
-    if expected > 1:
-        state = PartialState(cpu=on_cpu, timeout=PATIENCE)
-    else:
-        state = PartialState(cpu=on_cpu)
+    waiting = {"timeout": PATIENCE} if expected > 1 else {}
+    state = PartialState(cpu=on_cpu, **waiting)
     if state.num_processes != expected:
         raise InputError(
             f"the launcher started {expected} processes, but accelerate sees {state.num_processes}: "

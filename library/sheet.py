@@ -10,7 +10,7 @@ PAPER = (255, 255, 255)
 INK = (32, 32, 36)
 FRAME = (214, 214, 218)
 
-SMALLEST_CELL = 256  # pixels; smaller pictures are enlarged by a whole factor, so that every pixel stays a square
+SMALLEST_CELL = 256  # pixels; smaller pictures are enlarged by a whole factor, pixels staying squares
 LINE_HEIGHT = 1.35  # times the letter size
 
 # Pillow's own letters are Latin; other scripts are written in the first of these that the machine has.
@@ -41,7 +41,7 @@ def contact_sheet(
     """The pictures of `rows` in a table, with a label at the left of each row and a title above each column.
 
     Every row has as many pictures as the first; labels and titles may be left out. Pictures smaller than a
-    readable cell are enlarged by one whole factor; pictures of different sizes stand in the middle of equal cells.
+    readable cell are enlarged by one whole factor; those of other sizes stand in the middle of equal cells.
     Raises ValueError if the numbers of rows, labels, columns and titles do not fit together.
     """
     columns = len(rows[0]) if rows else 0
@@ -86,7 +86,7 @@ def _plan(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], titles: 
 
 
 def _paste(sheet: Image.Image, picture: Image.Image, layout: Layout, corner: tuple[int, int]) -> None:
-    """Put a picture into the middle of its cell, enlarged, in a thin frame that shows where white pictures end."""
+    """Put a picture into the middle of its cell, in a thin frame that shows where white pictures end."""
     size = (picture.width * layout.factor, picture.height * layout.factor)
     left = corner[0] + (layout.cell[0] - size[0]) // 2
     top = corner[1] + (layout.cell[1] - size[1]) // 2
@@ -97,7 +97,7 @@ def _paste(sheet: Image.Image, picture: Image.Image, layout: Layout, corner: tup
 def _write(
     pen: ImageDraw.ImageDraw, text: str, box: tuple[int, int, int, int], letter: int, centred: bool
 ) -> None:
-    """Write wrapped text into a box (left, top, right, bottom), in the middle of its height; what is too long is cut."""
+    """Write wrapped text into a box (left, top, right, bottom), half-way up; what is too long is cut."""
     left, top, right, bottom = box
     step = letter * LINE_HEIGHT
     lines = _wrap(text, letter, right - left)
@@ -112,7 +112,7 @@ def _write(
 
 
 def _wrap(text: str, letter: int, width: int) -> list[str]:
-    """The lines of a text that is to be at most `width` pixels wide; words that are wider themselves are broken."""
+    """The lines of a text that is to be at most `width` pixels wide; words that are wider are broken."""
     font = _font(letter, text.isascii())
     lines: list[str] = []
     line = ""
@@ -124,7 +124,8 @@ def _wrap(text: str, letter: int, width: int) -> list[str]:
         if line:
             lines.append(line)
         while font.getlength(word) > width:
-            end = next(end for end in range(len(word) - 1, 0, -1) if end == 1 or font.getlength(word[:end]) <= width)
+            longer_ends = (end for end in range(2, len(word) + 1) if font.getlength(word[:end]) > width)
+            end = next(longer_ends, 2) - 1
             lines.append(word[:end])
             word = word[end:]
         line = word

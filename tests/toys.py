@@ -1,4 +1,4 @@
-"""Toy models for the tests: SD 1.5's structure with few channels and random weights, as a folder or one file."""
+"""Toy models for the tests: SD 1.5's structure, few channels, random weights, as a folder or one file."""
 
 import json
 import re
@@ -11,6 +11,8 @@ from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
+
+from library.models.single_file import STRUCTURE, STRUCTURE_KEYS
 
 TOKENIZER = Path(__file__).parent.parent / "library" / "models" / "files" / "sd1" / "tokenizer"
 TEXT_WIDTH = 32
@@ -40,15 +42,18 @@ def write_toy_sd1(
 ) -> Path:
     """Write a diffusers folder for pictures of 64 x 64 pixels; returns `folder`.
 
-    All 192 UNet layers that LoRA takes are there, and 6 for each of the `text_layers`. Same arguments, same weights.
+    All 192 UNet layers that LoRA takes are there, and 6 for each of the `text_layers`. Same arguments, same
+    weights.
     """
     folder = Path(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = {"unet": toy_unet(in_channels), "vae": toy_vae(), "text_encoder": toy_text_encoder(text_layers)}
+        unet, vae, encoder = toy_unet(in_channels), toy_vae(), toy_text_encoder(text_layers)
+        parts = {"unet": unet, "vae": vae, "text_encoder": encoder}
         _fill(parts.values())
     for name, part in parts.items():
         (part if dtype is torch.float32 else part.to(dtype)).save_pretrained(folder / name)
+    _restore_text_names(folder / "text_encoder" / "model.safetensors")
     scheduler = PNDMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -98,28 +103,53 @@ def toy_text_encoder(layers: int = 2) -> CLIPTextModel:
 
 
 def _fill(parts: Any) -> None:
-    """Random biases and norms too: a loader that mixes two of them up must not go unseen among zeros and ones."""
+    """Random biases and norms too: a loader that mixes two up must not go unseen among zeros and ones."""
     for part in parts:
         for parameter in part.parameters():
             if parameter.ndim == 1:
                 nn.init.normal_(parameter, mean=float(parameter.detach().mean().round()), std=0.1)
 
 
+def _restore_text_names(path: Path) -> None:
+    """Files keep the prefix `text_model.`, which transformers 5.6 and later dropped from its module names."""
+    tensors = load_file(path)
+    named = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
+    save_file(named, path, metadata={"format": "pt"})
+
+
 def write_single_file(folder: Path, path: Path, metadata: dict[str, str] | None = None) -> Path:
-    """Write the diffusers folder of an SD1 model as one file in the original layout; returns `path`."""
-    save_file(original_tensors(Path(folder)), path, metadata=metadata)
-    return Path(path)
+    """Write the diffusers folder of an SD1 model as one file in the original layout; returns `path`.
+
+    A name that does not end in .safetensors makes a pickled file with the tensors in "state_dict". Either
+    says in its metadata what tensors do not tell of a model of unusual size.
+    """
+    path, words = Path(path), structure_metadata(Path(folder)) | (metadata or {})
+    tensors = original_tensors(Path(folder))
+    if path.suffix == ".safetensors":
+        save_file(tensors, path, metadata=words)
+    else:
+        torch.save({"state_dict": tensors, "global_step": 7, **words}, path)
+    return path
+
+
+def structure_metadata(folder: Path) -> dict[str, str]:
+    """The metadata by which a single file tells numbers of heads and groups, scale and size of latents."""
+    facts = {}
+    for word, (part, key) in STRUCTURE_KEYS.items():
+        facts[word] = json.loads((folder / part / "config.json").read_text())[key]
+    return {STRUCTURE: json.dumps(facts)}
 
 
 def original_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of a diffusers folder by their names in the original layout: UNet, VAE and text encoder."""
     tensors = {}
     for name, tensor in load_file(folder / "unet" / "diffusion_pytorch_model.safetensors").items():
-        tensors["model.diffusion_model." + _original_unet_name(name)] = tensor
+        tensors["model.diffusion_model." + original_unet_name(name)] = tensor
     for name, tensor in load_file(folder / "vae" / "diffusion_pytorch_model.safetensors").items():
-        is_attention = ".attentions." in name and name.endswith("weight") and "group_norm" not in name
+        is_matrix = ".attentions." in name and tensor.ndim == 2
         # The original attention of the VAE is made of 1x1 convolutions.
-        tensors["first_stage_model." + original_vae_name(name)] = tensor[..., None, None] if is_attention else tensor
+        original = tensor[..., None, None] if is_matrix else tensor
+        tensors["first_stage_model." + original_vae_name(name)] = original
     for name, tensor in load_file(folder / "text_encoder" / "model.safetensors").items():
         tensors["cond_stage_model.transformer.text_model." + name.removeprefix("text_model.")] = tensor
     return tensors
@@ -166,12 +196,13 @@ VAE_NAMES = {
 }
 
 
-def _original_unet_name(name: str) -> str:
-    """A UNet tensor's name in the original layout, where blocks are numbered through instead of by resolution."""
+def original_unet_name(name: str) -> str:
+    """A UNet tensor's name in the original layout, where blocks are numbered through, not by resolution."""
     name = _rename(name, UNET_OUTSIDE)
     if ".resnets." in name or name.startswith("middle_block.0") or name.startswith("middle_block.2"):
         name = _rename(name, UNET_RESNET)
-    found = re.match(r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)", name)
+    kinds = "resnets|attentions|downsamplers|upsamplers"
+    found = re.match(rf"(down|up)_blocks\.(\d)\.({kinds})\.(\d)\.(.*)", name)
     if not found:
         return name
     way, block, kind, layer, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
@@ -181,8 +212,9 @@ def _original_unet_name(name: str) -> str:
         # It stands behind the attention, which the first block of the way up has not.
         return f"output_blocks.{3 * block + 2}.{1 if block == 0 else 2}.{rest}"
     place = 0 if kind == "resnets" else 1
-    number = f"input_blocks.{3 * block + layer + 1}" if way == "down" else f"output_blocks.{3 * block + layer}"
-    return f"{number}.{place}.{rest}"
+    if way == "down":
+        return f"input_blocks.{3 * block + layer + 1}.{place}.{rest}"
+    return f"output_blocks.{3 * block + layer}.{place}.{rest}"
 
 
 def original_vae_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What is to be drawn: prompts, read from lines and files in the form of sd-scripts. Imports nothing heavy."""
+"""What is to be drawn: prompts, from lines and files in the form of sd-scripts. Imports nothing heavy."""
 
 import json
 import math
@@ -131,9 +131,9 @@ def parse_prompt_line(line: str, defaults: Prompt) -> Prompt:
 def read_prompts(path: str | Path, defaults: Prompt) -> list[Prompt]:
     """The prompts of a .txt file (one a line, # comments), a .toml file or a .json list.
 
-    A .toml file has tables `[[prompt.subset]]`, and in `[prompt]` what holds for all of them. What a prompt does
-    not say comes from `defaults`. Raises InputError naming every mistake with its line or place, and for a file
-    that cannot be read or has no prompt in it.
+    A .toml file has tables `[[prompt.subset]]`, and in `[prompt]` what holds for all of them. What a prompt
+    does not say comes from `defaults`. Raises InputError naming every mistake with its line or place, and for
+    a file that cannot be read or has no prompt in it.
     """
     path = Path(path)
     readers: dict[str, Callable[[str], list[tuple[str, Any]]]] = {
@@ -167,9 +167,9 @@ def read_prompts(path: str | Path, defaults: Prompt) -> list[Prompt]:
 def webui_text(
     prompt: Prompt, model: str, clip_skip: int = 1, loras: Iterable[tuple[str, float]] = ()
 ) -> str:
-    """How a picture was made, in the form that AUTOMATIC1111 keeps in a PNG's "parameters" and web UIs read.
+    """How a picture was made, in the form that AUTOMATIC1111 keeps in a PNG's "parameters".
 
-    `loras` are pairs of name and strength; they stand behind the prompt as `<lora:name:0.8>`, as written there.
+    `loras` are pairs of name and strength; they stand behind the prompt as `<lora:name:0.8>`, as there.
     """
     words = prompt.text + "".join(f" <lora:{name}:{strength:g}>" for name, strength in loras)
     facts = {
@@ -223,7 +223,8 @@ def _prompt_of(entry: Any, defaults: Prompt) -> Prompt:
             wrong.append(_unknown(f"key {key!r}", key, KEYS))
             continue
         name, kind = KEYS[key]
-        if type(value) is not kind and not (kind is float and type(value) is int):
+        given: type = type(value)
+        if given is not kind and not (kind is float and given is int):
             wrong.append(f"{key} needs a {_kind_name(kind)}, but got {value!r}.")
             continue
         fields[name] = kind(value)

@@ -19,6 +19,7 @@ class Plan:
     world_size: int
     steps_per_epoch: int
     steps: int
+    save_every_epochs: int | None
 
     @property
     def effective_batch(self) -> int:
@@ -29,6 +30,14 @@ class Plan:
     def epochs(self) -> int:
         """Epochs begun; the last one may be cut short by the number of steps."""
         return math.ceil(self.steps / self.steps_per_epoch)
+
+    def summary(self) -> str:
+        """The plan in one line, for a person to check."""
+        batch = f"{self.batch_size}"
+        for number, word in ((self.accumulation, "accumulated"), (self.world_size, "processes")):
+            batch += f" x {number} {word}" if number > 1 else ""
+        length = f"{self.steps} steps in {self.epochs} epochs of {self.steps_per_epoch}"
+        return f"{self.samples_per_epoch} samples an epoch in batches of {batch}: {length}."
 
     def position(self, step: int) -> tuple[int, int]:
         """The epoch (from 0) and the batch in it that comes after `step` finished steps."""
@@ -59,11 +68,12 @@ def make_plan(settings: Settings, dataset: Dataset, world_size: int) -> Plan:
         world_size=world_size,
         steps_per_epoch=per_epoch,
         steps=steps,
+        save_every_epochs=_save_every_epochs(settings, math.ceil(steps / per_epoch)),
     )
 
 
-def every_steps(settings: Settings, plan: Plan) -> int | None:
-    """After how many epochs a numbered file is written, from `save_every_n_epochs` or `save_n_epoch_ratio`."""
+def _save_every_epochs(settings: Settings, epochs: int) -> int | None:
+    """After how many epochs a numbered file is written; `save_n_epoch_ratio` asks for so many files in all."""
     if settings.save_n_epoch_ratio:
-        return max(1, plan.epochs // settings.save_n_epoch_ratio)
+        return max(1, epochs // settings.save_n_epoch_ratio)
     return settings.save_every_n_epochs

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from library.diffusion.loss import min_snr_weight, per_sample_loss
@@ -41,14 +40,21 @@ class Objective:
     highest_timestep: int = 1000
 
     def losses(
-        self, family: Family, unet: nn.Module, batch: Batch, condition: Condition, timesteps: Tensor | None = None
+        self,
+        family: Family,
+        unet: nn.Module,
+        batch: Batch,
+        condition: Condition,
+        timesteps: Tensor | None = None,
     ) -> Tensor:
         """The weighted loss of each sample, (batch,), in float32.
 
         `timesteps` (batch,) are drawn from the samples' own seeds unless given.
         """
         device = batch.mean.device
-        latents = sample_latents(batch.mean, batch.logvar, purposes(batch.draws, "latent")) * family.latent_scale
+        latents = (
+            sample_latents(batch.mean, batch.logvar, purposes(batch.draws, "latent")) * family.latent_scale
+        )
         noise = draw_noise(purposes(batch.draws, "noise"), latents.shape[1:], self.noise_offset).to(device)
         if timesteps is None:
             seeds = purposes(batch.draws, "timestep")
@@ -67,34 +73,3 @@ class Objective:
 def purposes(draws: Sequence[int], purpose: str) -> list[int]:
     """Each sample's seed for one kind of draw."""
     return [derive_seed(draw, purpose) for draw in draws]
-
-
-class TextReader:
-    """Captions to conditions: through the text encoders each time while they learn, and once each while frozen."""
-
-    REMEMBERED = 2048  # captions; one of SD 1.x takes 0.24 MB in float32
-
-    def __init__(
-        self, family: Family, encoders: Sequence[nn.Module], max_token_length: int, clip_skip: int, trained: bool
-    ) -> None:
-        self.family, self.encoders, self.trained = family, encoders, trained
-        self.max_token_length, self.clip_skip = max_token_length, clip_skip
-        self._known: dict[str, Condition] = {}
-
-    def read(self, captions: Sequence[str]) -> Condition:
-        """The condition of a batch of captions: hidden states (batch, tokens, width) and what else the family needs."""
-        if self.trained:
-            return self._encode(captions)
-        if len(self._known) > self.REMEMBERED:
-            self._known.clear()
-        for caption in captions:
-            if caption not in self._known:
-                with torch.no_grad():
-                    self._known[caption] = self._encode([caption])
-        columns = zip(*(self._known[caption] for caption in captions), strict=True)
-        return Condition(*(None if column[0] is None else torch.cat(column) for column in columns))
-
-    def _encode(self, captions: Sequence[str]) -> Condition:
-        device = next(self.encoders[0].parameters()).device
-        tokens = [ids.to(device) for ids in self.family.tokenize(list(captions), self.max_token_length)]
-        return self.family.encode_text(self.encoders, tokens, self.clip_skip)

@@ -1,0 +1,98 @@
+"""What the judge is asked: prompts of the world or of the subject, and the figures over all pictures drawn for them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from PIL import Image
+
+from demo.captions import full_caption
+from demo.draw_subject import SEEN_BACKGROUNDS
+from demo.judge import agreement, judge
+from demo.judge_subject import judge_marks
+from demo.sight import look
+from demo.world import BACKGROUNDS, Creature, random_for, sample
+
+GOALS = {
+    "background": 0.97,
+    "body": 0.95,
+    "shape": 0.92,
+    "accessory": 0.90,
+    "not smeared": 1.0,
+}  # of the base model
+SUBJECT_GOALS = {"all marks": 0.80, "background": 0.70}  # of a LoRA trained on demo/subject
+
+Findings = dict[str, bool]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A prompt, the group that it counts in, and what a picture drawn for it is found to be."""
+
+    prompt: str
+    group: str
+    examine: Callable[[Image.Image], Findings]
+
+
+def world_trials(count: int, seed: int) -> list[Trial]:
+    """Random creatures in words that name shape, colour, accessory and ground; no picture of the training is one."""
+    trials = []
+    for index in range(count):
+        rng = random_for(seed, index, "judge")
+        creature = sample(rng)
+        trials.append(Trial(full_caption(creature, rng), "all", partial(world_findings, creature)))
+    return trials
+
+
+def subject_trials(count: int) -> list[Trial]:
+    """The subject on every ground in turn; half of the grounds were never seen with it."""
+    trials = []
+    for index in range(count):
+        background = BACKGROUNDS[index % len(BACKGROUNDS)]
+        article = "an" if background[0] in "aeiou" else "a"
+        group = "seen" if background in SEEN_BACKGROUNDS else "unseen"
+        trials.append(Trial(f"sks creature on {article} {background} background", group, partial(subject_findings, background)))
+    return trials
+
+
+def world_findings(creature: Creature, picture: Image.Image) -> Findings:
+    """The creature's attributes, and that nothing is smeared."""
+    return agreement(judge(picture), creature)
+
+
+def subject_findings(background: str, picture: Image.Image) -> Findings:
+    """The marks of the subject, all of them together, and the ground."""
+    marks = judge_marks(picture)
+    return {**marks.by_name(), "all marks": marks.all, "background": look(picture).background == background}
+
+
+def figures(groups: Iterable[str], findings: Iterable[Findings]) -> dict[str, dict[str, float]]:
+    """For every finding its part of the pictures, 0 to 1, in "all" and in each group."""
+    columns: dict[str, list[Findings]] = {"all": []}
+    for group, found in zip(groups, findings, strict=True):
+        columns["all"].append(found)
+        if group != "all":
+            columns.setdefault(group, []).append(found)
+    names = list(columns["all"][0])
+    return {
+        name: {group: sum(found[name] for found in rows) / len(rows) for group, rows in columns.items()}
+        for name in names
+    }
+
+
+def table(parts: dict[str, dict[str, float]], goals: dict[str, float]) -> str:
+    """The figures in per cent, as lines of text."""
+    groups = list(next(iter(parts.values())))
+    heads = groups if len(groups) > 1 else [""]
+    width = max(len(name) for name in parts)
+    lines = [f"{'':{width}}" + "".join(f"{head:>10}" for head in heads) + f"{'goal':>10}"]
+    for name, columns in parts.items():
+        cells = "".join(f"{_per_cent(columns[group]):>10}" for group in groups)
+        goal = _per_cent(goals[name]) if name in goals else ""
+        lines.append(f"{name:{width}}{cells}{goal:>10}".rstrip())
+    return "\n".join(lines)
+
+
+def _per_cent(part: float) -> str:
+    """0.975 as 97.5 %."""
+    return f"{100 * part:.1f} %"

@@ -1,0 +1,215 @@
+"""The names of LoRA tensors on disk: kohya's layout and that of diffusers, both read into one form."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from library.errors import InputError
+from library.weights import load_any, read_header
+
+# The leaves of a plain LoRA; a Tucker core ("lora_mid") is multiplied into the first when a file is read.
+DOWN, UP, ALPHA, MID = "lora_down.weight", "lora_up.weight", "alpha", "lora_mid.weight"
+PEFT_DOWN, PEFT_UP = "lora_A.weight", "lora_B.weight"
+
+# How a stem begins, for each part of a model in the dotted layout.
+PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+
+# Names of modules that have underscores of their own.
+MODULE_NAMES = (
+    "down_blocks|mid_block|up_blocks|transformer_blocks|proj_in|proj_out|to_q|to_k|to_v|to_out|time_emb_proj|"
+    "conv_shortcut|conv_in|conv_out|time_embedding|linear_[12]|text_model|self_attn|[qkv]_proj|out_proj"
+)
+
+# The entry of the file's metadata in which diffusers keeps the LoraConfig of every part.
+PEFT_CONFIG = "lora_adapter_metadata"
+
+
+class LoraWeights(NamedTuple):
+    """One layer's low-rank change of a weight: alpha / rank * up @ down.
+
+    `down` is (rank, in) or (rank, in, height, width), `up` (out, rank) or (out, rank, 1, 1).
+    """
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        """Rows of `down`."""
+        return self.down.shape[0]
+
+    @property
+    def scale(self) -> float:
+        """What `up @ down` is multiplied with."""
+        return self.alpha / self.rank
+
+    def delta(self) -> Tensor:
+        """The change of the weight itself, float32: (out, in), or (out, in, height, width)."""
+        product = self.up.float().flatten(1) @ self.down.float().flatten(1)
+        return self.scale * product.reshape(self.up.shape[0], *self.down.shape[1:])
+
+
+class Dims(NamedTuple):
+    """The rank of every layer of a file by its stem, and the alpha that most of them have."""
+
+    ranks: dict[str, int]
+    alpha: float
+
+
+def read_adapter(path: Path) -> dict[str, LoraWeights]:
+    """Every layer of a LoRA file in either layout, by its stem.
+
+    Raises InputError if the file is no LoRA, or one of another kind (LoHa, LoKr, DoRA ...).
+    """
+    metadata = read_header(path)[0] if Path(path).suffix.lower() == ".safetensors" else {}
+    return parse_adapter(load_any(path), metadata, str(path))
+
+
+def parse_adapter(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str
+) -> dict[str, LoraWeights]:
+    """The layers in the tensors of a file; `name` is for the error messages."""
+    if not tensors:
+        raise InputError(f"{name} holds no tensors.")
+    if any(key.endswith((PEFT_DOWN, PEFT_UP)) for key in tensors):
+        return _from_diffusers(tensors, metadata, name)
+    return _from_kohya(tensors, name)
+
+
+def dims_of(path: Path) -> Dims:
+    """Ranks and alpha of a LoRA file, for a network that is made like it (`dim_from_weights`)."""
+    layers = read_adapter(path)
+    alphas = Counter(layer.alpha for layer in layers.values())
+    return Dims({stem: layer.rank for stem, layer in layers.items()}, alphas.most_common(1)[0][0])
+
+
+def to_kohya(layers: Mapping[str, LoraWeights], alpha: float | None = None) -> dict[str, Tensor]:
+    """The tensors of kohya's layout, all with one alpha (the most common one, unless given).
+
+    Where a layer's own alpha differs, `up` takes the difference: diffusers 0.42 mixes differing alphas up.
+    """
+    if alpha is None:
+        alpha = Counter(layer.alpha for layer in layers.values()).most_common(1)[0][0]
+    state = {}
+    for stem, layer in layers.items():
+        up = layer.up if layer.alpha == alpha else layer.up * (layer.alpha / alpha)
+        state |= {f"{stem}.{DOWN}": layer.down, f"{stem}.{UP}": up, f"{stem}.{ALPHA}": torch.tensor(alpha)}
+    return state
+
+
+def to_diffusers(layers: Mapping[str, LoraWeights]) -> dict[str, Tensor]:
+    """The tensors of the layout of diffusers and PEFT.
+
+    It has no alpha, which means alpha = rank; so alpha / rank is multiplied into `lora_B`.
+    """
+    state = {}
+    for stem, layer in layers.items():
+        up = layer.up if layer.scale == 1 else layer.up * layer.scale
+        name = dotted_of(stem)
+        state |= {f"{name}.{PEFT_DOWN}": layer.down, f"{name}.{PEFT_UP}": up}
+    return state
+
+
+def stem_of(dotted: str) -> str:
+    """kohya's stem for a layer's name in the dotted layout, such as "unet.mid_block.attentions.0.proj_in".
+
+    Files always have the text encoder's `text_model`, which transformers 5.6 dropped from its module names.
+    """
+    part, _, path = dotted.partition(".")
+    if part == "text_encoder" and not path.startswith("text_model."):
+        path = f"text_model.{path}"
+    return f"{PREFIXES[part]}_{path.replace('.', '_')}"
+
+
+def dotted_of(stem: str) -> str:
+    """The reverse of `stem_of`: underscores become dots, except within the names of modules."""
+    part = part_of(stem)
+    if part is None:
+        raise InputError(f'the layer "{stem}" has no name in the layout of diffusers.')
+    path = stem.removeprefix(f"{PREFIXES[part]}_")
+    return f"{part}." + re.sub(rf"(?<![a-z])({MODULE_NAMES})(?![a-z])|_", lambda found: found[1] or ".", path)
+
+
+def part_of(stem: str) -> str | None:
+    """The part of the model that a stem belongs to, if its beginning says so."""
+    return next((part for part, prefix in PREFIXES.items() if stem.startswith(f"{prefix}_")), None)
+
+
+def _from_kohya(tensors: Mapping[str, Tensor], name: str) -> dict[str, LoraWeights]:
+    leaves: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        stem, _, leaf = key.partition(".")
+        if leaf not in (DOWN, UP, ALPHA, MID):
+            raise _unknown_key(key, name)
+        leaves.setdefault(stem, {})[leaf] = tensor
+    layers = {}
+    for stem, found in leaves.items():
+        _check_pair(stem, found, (DOWN, UP), name)
+        down, up = found[DOWN], found[UP]
+        if MID in found:
+            down = torch.einsum("mnkl,nj->mjkl", found[MID].float(), down.float().flatten(1))
+        alpha = float(found[ALPHA]) if ALPHA in found else float(down.shape[0])
+        layers[stem] = _checked(stem, LoraWeights(down, up, alpha), name)
+    return layers
+
+
+def _from_diffusers(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str
+) -> dict[str, LoraWeights]:
+    leaves: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        base, _, leaf = key.rpartition(".lora_")
+        if not base or base.partition(".")[0] not in PREFIXES or f"lora_{leaf}" not in (PEFT_DOWN, PEFT_UP):
+            raise _unknown_key(key, name)
+        leaves.setdefault(base, {})[f"lora_{leaf}"] = tensor
+    config = json.loads(metadata.get(PEFT_CONFIG, "{}"))
+    layers = {}
+    for base, found in leaves.items():
+        _check_pair(base, found, (PEFT_DOWN, PEFT_UP), name)
+        alpha = _configured_alpha(config, base, found[PEFT_DOWN].shape[0])
+        weights = LoraWeights(found[PEFT_DOWN], found[PEFT_UP], alpha)
+        layers[stem_of(base)] = _checked(base, weights, name)
+    return layers
+
+
+def _configured_alpha(config: Mapping[str, Any], base: str, rank: int) -> float:
+    """A layer's alpha from the LoraConfig in the metadata; without one it is the rank.
+
+    PEFT's `rank_pattern` and `alpha_pattern` are regular expressions for the ends of module names.
+    """
+    part, _, path = base.partition(".")
+    alpha = float(config.get(f"{part}.lora_alpha", rank))
+    for pattern, value in (config.get(f"{part}.alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", path):
+            alpha = float(value)
+            break
+    # "Rank-stabilised" LoRA divides by the root of the rank (arXiv 2312.03732).
+    return alpha * rank**0.5 if config.get(f"{part}.use_rslora") else alpha
+
+
+def _unknown_key(key: str, name: str) -> InputError:
+    return InputError(
+        f'{name} has the key "{key}", which belongs to no plain LoRA in the layout of kohya '
+        f"(lora_unet_... .{DOWN}) or diffusers (unet. ... .{PEFT_DOWN}); no other kind is known."
+    )
+
+
+def _check_pair(stem: str, found: Mapping[str, Tensor], needed: tuple[str, str], name: str) -> None:
+    for leaf in needed:
+        if leaf not in found:
+            raise InputError(f'{name} is incomplete: "{stem}.{leaf}" is missing.')
+
+
+def _checked(stem: str, weights: LoraWeights, name: str) -> LoraWeights:
+    down, up = weights.down, weights.up
+    if down.dim() != up.dim() or down.dim() not in (2, 4) or up.shape[1] != down.shape[0]:
+        shapes = f"{tuple(down.shape)} and {tuple(up.shape)}"
+        raise InputError(f"{name}: the shapes of {stem} do not fit each other: {shapes}.")
+    return weights

@@ -1,0 +1,122 @@
+"""LoRA: a low-rank product added to a frozen weight (Hu et al. 2021, arXiv 2106.09685), by PEFT's layers."""
+
+import logging
+import math
+import re
+from collections.abc import Collection, Mapping
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from library.adapters.keys import LoraWeights
+from library.errors import InputError
+
+ADAPTER = "default"
+
+# PEFT imports bitsandbytes, which then advises to install a package for 4-bit models.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+class Lora:
+    """The kind of adapter named "lora": what sd-scripts calls networks.lora."""
+
+    module = "networks.lora"
+
+    def inject(
+        self,
+        model: nn.Module,
+        ranks: Mapping[str, int],
+        alpha: float,
+        dropout: float,
+        arguments: Collection[str],
+    ) -> dict[str, LoraLayer]:
+        """Puts a float32 LoRA layer around each module of `model` that `ranks` names, and freezes all else.
+
+        Args:
+            ranks: module path -> rank
+            alpha: the product is scaled by alpha / rank
+            dropout: share of a layer's inputs that is dropped, on the way into the product only
+            arguments: the user's network_args; this kind knows none
+
+        Returns:
+            module path -> PEFT layer
+        """
+        if arguments:
+            raise InputError(
+                f"network_args: {self.module} knows no argument {', '.join(arguments)}; it takes none."
+            )
+        # The patterns are regular expressions for the end of a path; a caret makes each one path only.
+        config = LoraConfig(
+            r=max(ranks.values()),
+            lora_alpha=alpha,
+            lora_dropout=dropout,
+            target_modules=list(ranks),
+            rank_pattern={f"^{re.escape(path)}": rank for path, rank in ranks.items()},
+            bias="none",
+        )
+        # PEFT draws start values of its own, which are not used: the process's random stream must not move.
+        with torch.random.fork_rng(devices=[]):
+            inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+        layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, LoraLayer)}
+        if layers.keys() != ranks.keys():
+            differing = sorted(layers.keys() ^ ranks.keys())
+            raise RuntimeError(f"PEFT chose other layers than it was told: {differing[:3]}")
+        for layer in layers.values():
+            layer.train(model.training)
+            layer.lora_A[ADAPTER].float()
+            layer.lora_B[ADAPTER].float()
+        return layers
+
+    def start(self, layer: LoraLayer, seed: int) -> None:
+        """Start values: A uniform in +-1 / sqrt(inputs), drawn on the CPU so that every device gets the same;
+        B zero.
+
+        So the adapted model begins as the base model.
+        """
+        down = layer.lora_A[ADAPTER].weight
+        drawn = torch.empty(down.shape)
+        nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            down.copy_(drawn)
+            layer.lora_B[ADAPTER].weight.zero_()
+
+    def parameters(self, layer: LoraLayer) -> list[nn.Parameter]:
+        """What learns in a layer."""
+        return [layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight]
+
+    def weights(self, layer: LoraLayer) -> LoraWeights:
+        """The layer's tensors as they are now: no copies."""
+        down, up = (parameter.detach() for parameter in self.parameters(layer))
+        return LoraWeights(down, up, float(layer.lora_alpha[ADAPTER]))
+
+    def load(self, layer: LoraLayer, weights: LoraWeights, stem: str) -> None:
+        """Takes over values of the same shapes; where their alpha differs, `up` takes the difference."""
+        mine = self.weights(layer)
+        if weights.rank != mine.rank:
+            raise InputError(
+                f"the file's rank is {weights.rank} and this network's is {mine.rank} (at {stem}): "
+                f"set network_dim = {weights.rank}, or dim_from_weights = true."
+            )
+        for own, other in ((mine.down, weights.down), (mine.up, weights.up)):
+            if own.shape[:2] != other.shape[:2] or own.numel() != other.numel():
+                raise InputError(
+                    f"{stem} does not fit the base model: its shape is {tuple(other.shape)} instead of "
+                    f"{tuple(own.shape)}; it was made for another model."
+                )
+        mine.down.copy_(weights.down.reshape(mine.down.shape))
+        mine.up.copy_(weights.up.reshape(mine.up.shape))
+        if weights.alpha != mine.alpha:
+            mine.up.mul_(weights.alpha / mine.alpha)
+
+    def scaling(self, layer: LoraLayer) -> float:
+        """What the layer's product is multiplied with."""
+        return layer.scaling[ADAPTER]
+
+    def set_scaling(self, layer: LoraLayer, scaling: float) -> None:
+        """Sets what the layer's product is multiplied with."""
+        layer.scaling[ADAPTER] = scaling
+
+
+LORA = Lora()

@@ -1,0 +1,80 @@
+"""How every program ends: with an exit status, and with a sentence where a person can help it."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from library.errors import InputError
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+MEMORY_REMEDIES = (
+    "the memory is full; lower train_batch_size or resolution, set gradient_checkpointing and cache_latents, "
+    "use mixed_precision fp16 or bf16, or choose optimizer_type AdamW8bit."
+)
+NUMBER_REMEDIES = (
+    "the numbers left their range; lower the learning rate, or set mixed_precision to bf16 or no."
+)
+# How the allocators word it when they raise a plain RuntimeError.
+FULL_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Runs `main` and ends the process with its status.
+
+    Status 2 after wrong input, 130 after Ctrl+C, and 1 after anything else, with a traceback only where the
+    cause is unknown.
+    """
+    try:
+        status = main()
+    except InputError as error:
+        # Every process of a machine finds the same mistakes, so one of them names them.
+        if os.environ.get("LOCAL_RANK", "0") in ("", "0"):
+            _complain(*error.sentences)
+        status = WRONG_INPUT
+    except KeyboardInterrupt:
+        _complain("interrupted.")
+        status = INTERRUPTED
+    except FloatingPointError as error:
+        _complain(_with_remedy(str(error), NUMBER_REMEDIES))
+        status = FAILED
+    except Exception as error:
+        if is_full_memory(error):
+            _complain(_with_remedy(str(error).partition("\n")[0], MEMORY_REMEDIES))
+        else:
+            traceback.print_exc()
+        status = FAILED
+    sys.exit(status)
+
+
+def is_full_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out; told by name, so that nobody imports torch for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in FULL_MEMORY_WORDS)
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """A parser for a small program; wrong arguments raise InputError, so `run_program` ends with status 2."""
+    style = argparse.ArgumentDefaultsHelpFormatter
+    return _Parser(description=description, allow_abbrev=False, formatter_class=style)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; {self.prog} --help lists what is allowed.")
+
+
+def _complain(*sentences: str) -> None:
+    sys.stdout.flush()
+    for sentence in sentences:
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+
+
+def _with_remedy(cause: str, remedy: str) -> str:
+    """`remedy` as a sentence, after the cause where the exception tells one."""
+    cause = cause.strip().rstrip(".")
+    return f"{cause}: {remedy}" if cause else remedy

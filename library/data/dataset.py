@@ -1,0 +1,205 @@
+"""The dataset of a run: checked pictures with captions and buckets, and what each epoch shows of them."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from library.data import summary
+from library.data.buckets import Size, place, subset_buckets
+from library.data.captions import caption_variant, read_caption, split_tags
+from library.data.epochs import EffectiveBatch, Sample, by_size, list_samples, plan_epoch
+from library.data.folders import Subset, collect_pictures
+from library.data.images import Facts
+from library.data.index import PictureIndex, examine_all
+from library.data.pictures import Picture
+from library.errors import InputError
+from library.log import warn
+
+Found = list[tuple[Subset, list[Path]]]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What holds for all subsets.
+
+    `cache_dir` keeps the picture index (None: every start checks every picture); `skip_unreadable` leaves
+    broken pictures out instead of ending the run; `prior_loss_weight` is that of regularisation pictures.
+    """
+
+    cache_dir: Path | None = None
+    skip_unreadable: bool = False
+    prior_loss_weight: float = 1.0
+
+
+class Dataset:
+    """Pictures and the order they come in; every random choice is a function of (seed, epoch, sample)."""
+
+    def __init__(
+        self,
+        pictures: Iterable[Picture],
+        seed: int,
+        prior_loss_weight: float = 1.0,
+        skipped: Mapping[Path, str] | None = None,
+    ) -> None:
+        self.pictures = tuple(pictures)
+        self.seed = seed
+        self.prior_loss_weight = prior_loss_weight
+        self.skipped = dict(skipped or {})  # unreadable pictures that were left out, and why
+        self.samples = list_samples(self.pictures, prior_loss_weight)
+
+    @property
+    def sample_count(self) -> int:
+        """Samples in an epoch: pictures times repeats, regularisation included."""
+        return len(self.samples)
+
+    def sample_count_of(self, is_reg: bool) -> int:
+        """Samples in an epoch that are regularisation, or those that are not."""
+        return sum(sample.is_reg == is_reg for sample in self.samples)
+
+    def picture_count(self, is_reg: bool) -> int:
+        """Pictures that are shown in an epoch, each counted once."""
+        return len({sample.picture.key for sample in self.samples if sample.is_reg == is_reg})
+
+    def steps_per_epoch(self, effective_batch: int) -> int:
+        """Effective batches in an epoch, the same in every epoch."""
+        return sum(math.ceil(count / effective_batch) for count in self.bucket_counts().values())
+
+    def plan(self, epoch: int, effective_batch: int) -> list[EffectiveBatch]:
+        """The batches of one epoch (from 0), in order. Every sample is in exactly one of them."""
+        return plan_epoch(self.samples, self.seed, epoch, effective_batch)
+
+    def caption_of(self, sample: Sample, epoch: int) -> str:
+        """The caption as it is shown in this epoch."""
+        picture, seed = sample.picture, sample.seed(self.seed, "caption", epoch)
+        return caption_variant(picture.caption, picture.subset, seed, epoch)
+
+    def flip_of(self, sample: Sample, epoch: int) -> bool:
+        """Whether the sample is mirrored left to right in this epoch."""
+        return sample.picture.subset.flip_aug and bool(sample.seed(self.seed, "flip", epoch) & 1)
+
+    def draw_seed(self, sample: Sample, epoch: int) -> int:
+        """The 63-bit seed of the sample's noise, timestep and latent in this epoch."""
+        return sample.seed(self.seed, "draw", epoch)
+
+    def with_pictures(self, pictures: Iterable[Picture]) -> "Dataset":
+        """The same settings with other pictures."""
+        return Dataset(pictures, self.seed, self.prior_loss_weight, self.skipped)
+
+    def summary(self) -> str:
+        """Folders, repeats, captions and buckets in a few lines, for a person to check."""
+        return summary.describe(self)
+
+    def bucket_counts(self) -> dict[Size, int]:
+        """Samples in an epoch by (width, height) of the bucket."""
+        return dict(self._bucket_counts)
+
+    def tag_frequency(self) -> dict[str, dict[str, int]]:
+        """How many pictures of each folder have each tag, in lower case, for the metadata of the result."""
+        counts: dict[str, Counter[str]] = {}
+        for picture in self.pictures:
+            tags = split_tags(picture.caption.lower(), ",")
+            counts.setdefault(picture.subset.image_dir.resolve().name, Counter()).update(tags)
+        return {folder: dict(tags) for folder, tags in counts.items()}
+
+    def dataset_dirs(self, is_reg: bool = False) -> dict[str, dict[str, int]]:
+        """Repeats and number of pictures of each folder, for the metadata of the result."""
+        folders: dict[str, dict[str, int]] = {}
+        for picture in self.pictures:
+            if picture.subset.is_reg == is_reg:
+                entry = {"n_repeats": picture.subset.num_repeats, "img_count": 0}
+                folders.setdefault(picture.subset.image_dir.resolve().name, entry)["img_count"] += 1
+        return folders
+
+    @cached_property
+    def _bucket_counts(self) -> dict[Size, int]:
+        return {size: len(samples) for size, samples in sorted(by_size(self.samples).items())}
+
+
+def build_dataset(subsets: list[Subset], options: DataOptions, seed: int) -> Dataset:
+    """Finds, checks and describes all pictures; nothing in their folders is written.
+
+    Raises InputError with all complaints at once: folders without pictures, unreadable pictures (unless
+    `skip_unreadable`), captions that are not text, sizes that do not fit.
+    """
+    found, complaints = collect_pictures(subsets)
+    if not complaints and not any(not subset.is_reg for subset, _ in found):
+        complaints.append("there are no pictures to train on; name their folder with train_data_dir.")
+    index = PictureIndex(options.cache_dir)
+    facts, broken = examine_all(dict.fromkeys(path for _, paths in found for path in paths), index)
+    if not options.skip_unreadable:
+        complaints += [f"the picture {path} cannot be read: {reason}." for path, reason in broken.items()]
+    pictures: list[Picture] = []
+    for subset, paths in found:
+        try:
+            pictures += _describe(subset, [path for path in paths if path in facts], facts)
+        except InputError as error:
+            complaints += error.sentences
+    if not complaints and all(picture.subset.is_reg for picture in pictures):
+        complaints += [f"none of the {len(broken)} pictures can be read."]
+    if complaints:
+        raise InputError.of(dict.fromkeys(complaints))
+    index.save()
+    _say_what_is_odd(pictures, broken)
+    return Dataset(_number_copies(pictures), seed, options.prior_loss_weight, broken)
+
+
+def _describe(subset: Subset, paths: list[Path], facts: Mapping[Path, Facts]) -> list[Picture]:
+    """The readable pictures of one subset, or every complaint about its sizes and captions."""
+    buckets = subset_buckets(subset)
+    pictures: list[Picture] = []
+    complaints: list[str] = []
+    longer = 0
+    for path in paths:
+        try:
+            lines = read_caption(path, subset.caption_extension)
+        except InputError as error:
+            complaints += error.sentences
+            continue
+        longer += len(lines) > 1
+        content, width, height = facts[path]
+        pictures.append(
+            Picture(
+                path=path,
+                sha256=content,
+                width=width,
+                height=height,
+                placing=place((width, height), buckets, subset),
+                caption=lines[0] if lines else subset.class_tokens or "",
+                has_caption=bool(lines),
+                subset=subset,
+            )
+        )
+    if complaints:
+        raise InputError.of(complaints)
+    if longer:
+        warn(f"{longer} captions in {subset.image_dir} have several lines; only the first is used.")
+    return pictures
+
+
+def _number_copies(pictures: list[Picture]) -> list[Picture]:
+    """Tells pictures of the same content apart."""
+    seen: Counter[str] = Counter()
+    numbered: list[Picture] = []
+    for picture in pictures:
+        numbered.append(replace(picture, copy=seen[picture.sha256]))
+        seen[picture.sha256] += 1
+    return numbered
+
+
+def _say_what_is_odd(pictures: list[Picture], broken: Mapping[Path, str]) -> None:
+    files = Counter(content for content, _ in {(picture.sha256, picture.path) for picture in pictures})
+    twins = sum(count - 1 for count in files.values())
+    if twins:
+        warn(f"{twins} pictures are exact copies of others; they count as often as they are there.")
+    wordless = [picture for picture in pictures if not picture.has_caption and not picture.caption]
+    if wordless:
+        folders = ", ".join(dict.fromkeys(str(picture.subset.image_dir) for picture in wordless))
+        warn(
+            f"{len(wordless)} pictures in {folders} have neither a caption nor class words; they train "
+            f"without words. Write captions, or name the folder `10_class words`."
+        )
+    for path, reason in broken.items():
+        warn(f"{path} is left out: {reason}.")

@@ -1,0 +1,164 @@
+"""Where pictures come from: a plain folder, or kohya's `N_class words` folders."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import features
+
+from library.errors import InputError
+from library.log import warn
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp") + ((".avif",) if features.check("avif") else ())
+UNREAD_EXTENSIONS = {".gif", ".tif", ".tiff", ".heic", ".heif", ".jxl", ".avif", ".jfif", ".psd"}.difference(
+    EXTENSIONS
+)
+COUNTED_FOLDER = re.compile(r"(\d+)_(.*)")
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One folder of pictures and how it is used; the fields are those of sd-scripts' dataset tables.
+
+    `resolution` is (width, height) in pixels; `min_bucket_reso`, `max_bucket_reso` and `bucket_reso_steps`
+    are pixels too. Without `enable_bucket` every picture is cropped to `resolution`.
+    """
+
+    image_dir: Path
+    class_tokens: str | None = None
+    is_reg: bool = False
+    num_repeats: int = 1
+    caption_extension: str = ".txt"
+    caption_separator: str = ","
+    caption_prefix: str | None = None
+    caption_suffix: str | None = None
+    shuffle_caption: bool = False
+    keep_tokens: int = 0
+    keep_tokens_separator: str | None = None
+    caption_dropout_rate: float = 0.0
+    caption_dropout_every_n_epochs: int = 0
+    caption_tag_dropout_rate: float = 0.0
+    flip_aug: bool = False
+    resolution: tuple[int, int] = (512, 512)
+    enable_bucket: bool = False
+    min_bucket_reso: int = 256
+    max_bucket_reso: int = 1024
+    bucket_reso_steps: int = 64
+    bucket_no_upscale: bool = False
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures that lie directly in a folder, by name. Hidden files are left out."""
+    return [path for path in _entries(folder) if path.suffix.lower() in EXTENSIONS and path.is_file()]
+
+
+def find_subsets(folder: Path, is_reg: bool, defaults: Subset) -> list[Subset]:
+    """The subsets in a folder: one for each `N_class words` folder in it, or else the folder itself.
+
+    N is the number of repeats and the rest of the name the class words, as in kohya sd-scripts; unlike there,
+    a plain folder of pictures is enough. Folders are not searched deeper; whatever is passed over is said.
+
+    Args:
+        folder: what `train_data_dir` or `reg_data_dir` names
+        is_reg: whether these are regularisation pictures
+        defaults: everything that the folders' names do not say
+    """
+    folder = Path(folder)
+    _check_folder(folder)
+    inner = [path for path in _entries(folder) if path.is_dir()]
+    full = [path for path in inner if pictures_in(path)]
+    counted = [path for path in full if COUNTED_FOLDER.fullmatch(path.name)]
+    loose = pictures_in(folder)
+    if not counted and not loose:
+        raise InputError(_nothing_found(folder, full))
+    if counted:
+        _say_skipped(folder, [path for path in inner if path not in counted], full)
+        if loose:
+            warn(f"{len(loose)} pictures directly in {folder} are not used, because it has N_class folders.")
+        subsets = [_counted_subset(path, is_reg, defaults) for path in counted]
+    else:
+        _say_skipped(folder, full, full)
+        subsets = [_plain_subset(folder, is_reg, defaults)]
+    return subsets
+
+
+def collect_pictures(subsets: Iterable[Subset]) -> tuple[list[tuple[Subset, list[Path]]], list[str]]:
+    """Every subset that is used, with its pictures, and a sentence for each that cannot be."""
+    found: list[tuple[Subset, list[Path]]] = []
+    complaints: list[str] = []
+    known: set[tuple[object, ...]] = set()
+    for subset in subsets:
+        place = (subset.image_dir.resolve(), subset.resolution)
+        if subset.num_repeats < 1:
+            warn(f"{subset.image_dir} is left out, because its number of repeats is {subset.num_repeats}.")
+        elif place in known:
+            warn(f"{subset.image_dir} is given twice at the same resolution; the second is left out.")
+        else:
+            try:
+                found.append((subset, _all_pictures(subset.image_dir)))
+            except InputError as error:
+                complaints += error.sentences
+        known.add(place)
+    return found, complaints
+
+
+def _all_pictures(folder: Path) -> list[Path]:
+    """The pictures of one subset; those in formats that are not read are said."""
+    _check_folder(folder)
+    pictures = pictures_in(folder)
+    suffixes = Counter(path.suffix.lower() for path in _entries(folder))
+    unread = [f"{suffixes[suffix]} {suffix}" for suffix in sorted(UNREAD_EXTENSIONS & {*suffixes})]
+    if unread:
+        warn(f"{folder} holds pictures that are not read ({', '.join(unread)}); convert them to .png.")
+    if not pictures:
+        raise InputError(_nothing_found(folder, []))
+    return pictures
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"the picture folder {folder} cannot be read: {error.strerror}.") from error
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise InputError(f"the picture folder {folder} does not exist.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; a folder of pictures is needed.")
+
+
+def _counted_subset(folder: Path, is_reg: bool, defaults: Subset) -> Subset:
+    match = COUNTED_FOLDER.fullmatch(folder.name)
+    assert match is not None
+    words = match[2].strip() or defaults.class_tokens
+    return replace(defaults, image_dir=folder, is_reg=is_reg, num_repeats=int(match[1]), class_tokens=words)
+
+
+def _plain_subset(folder: Path, is_reg: bool, defaults: Subset) -> Subset:
+    # People point at the `10_sks dog` folder itself as often as at the one around it, and mean its name.
+    if COUNTED_FOLDER.fullmatch(folder.resolve().name):
+        return replace(_counted_subset(folder.resolve(), is_reg, defaults), image_dir=folder)
+    return replace(defaults, image_dir=folder, is_reg=is_reg)
+
+
+def _say_skipped(folder: Path, skipped: list[Path], full: list[Path]) -> None:
+    for path in skipped:
+        if path not in full:
+            why = "there is no picture directly in it"
+        elif COUNTED_FOLDER.fullmatch(path.name):
+            why = "pictures lie beside it"
+        else:
+            why = "only the pictures directly in a folder or in folders named `N_class words` are used"
+        warn(f"the folder {path.name} in {folder} is skipped: {why}.")
+
+
+def _nothing_found(folder: Path, full: list[Path]) -> str:
+    sentence = f"no pictures found in {folder}; looked for {', '.join(EXTENSIONS)}"
+    if not full:
+        return sentence + "."
+    names = ", ".join(path.name for path in full)
+    return f"{sentence}. Its folders {names} hold some: name them like `10_class words`, or give one of them."

@@ -1,0 +1,125 @@
+"""What the rest of the house knows of a base model, and how one is recognised and opened."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from library.errors import InputError
+from library.lookup import FAMILIES, resolve
+from library.models.hub import download
+from library.models.layout import STEMS, Source, open_folder, what_it_is
+from library.models.single_file import open_file
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+FILE_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+
+class Condition(NamedTuple):
+    """What the UNet is told of a batch of captions: hidden states (batch, tokens, width), and a pooled vector
+    (batch, width) where the family has one.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+
+class Family(Protocol):
+    """A base model: its parts, loaded one by one, and everything that differs from family to family.
+
+    A part is "unet", "text_encoder" or "vae". `betas` are the noise schedule's start, end and steps,
+    scaled-linear; `latent_scale` brings latents to about unit variance; `default_size` is in pixels.
+    """
+
+    name: str
+    base_model_version: str
+    architecture: str
+    prediction_type: str
+    latent_scale: float
+    betas: tuple[float, float, int]
+    default_size: int
+    base_name: str
+
+    @classmethod
+    def recognises(cls, source: Source) -> bool:
+        """Whether `source` is a model of this family."""
+
+    def __init__(self, source: Source, vae: Source | None) -> None:
+        """The model in `source`, with the VAE of another model if one is given."""
+
+    def load_vae(self, dtype: torch.dtype) -> nn.Module:
+        """The VAE on the CPU, frozen, in `dtype`; in float32 for float16, in which it overflows."""
+
+    def load_text_encoders(self, dtype: torch.dtype) -> list[nn.Module]:
+        """The text encoders on the CPU, frozen, in `dtype`."""
+
+    def load_unet(self, dtype: torch.dtype) -> nn.Module:
+        """The UNet on the CPU, frozen, in `dtype`."""
+
+    def tokenize(self, captions: Sequence[str], max_token_length: int) -> list[Tensor]:
+        """Token ids for each text encoder, (batch, chunks, 77); longer captions are cut."""
+
+    def token_count(self, caption: str) -> int:
+        """How many tokens a caption has, so that a caller can say what `tokenize` will cut."""
+
+    def encode_text(
+        self, encoders: Sequence[nn.Module], tokens: Sequence[Tensor], clip_skip: int | None = None
+    ) -> Condition:
+        """The condition of a batch, from the `clip_skip`-th last layer (1 or None: the last)."""
+
+    def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The UNet's answer, shaped as `noisy` (batch, channels, height, width); timesteps are (batch,)."""
+
+    def adapter_layers(self, module: nn.Module, part: str) -> dict[str, str]:
+        """The layers that adapters take by default: module path to name in kohya's files, in order."""
+
+    def diffusers_name(self, part: str, path: str) -> str:
+        """The dotted name of a layer in files of the diffusers/PEFT layout, from its module path."""
+
+    def encode_images(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the unscaled latents, float32, of pixels (batch, 3, 8h, 8w) in [-1, 1]."""
+
+    def decode_latents(self, vae: nn.Module, latents: Tensor) -> Tensor:
+        """Pixels (batch, 3, 8h, 8w) in [-1, 1], float32, of latents that are scaled by `latent_scale`."""
+
+    def fingerprint(self, part: str, cache_dir: Path | None = None) -> str:
+        """A hash of a part's weights, the same for the same weights in any file; kept in `cache_dir`."""
+
+    def base_hashes(self, cache_dir: Path | None = None) -> dict[str, str]:
+        """The `ss_*` entries that say from which files the model came."""
+
+
+def open_family(name_or_path: str, vae: str | None = None) -> Family:
+    """The base model in a diffusers folder, a hub id, or a single .safetensors, .ckpt or .pt file.
+
+    Looks at configurations and headers only; weights are loaded part by part later. `vae` names another model
+    or VAE, in any of these forms, whose VAE is used instead. Raises InputError, saying what was found.
+    """
+    parts = [part for part in STEMS if part != "vae" or not vae]
+    source = open_source(name_or_path, parts, "base model")
+    replacement = open_source(vae, ["vae"], "VAE") if vae else None
+    for target in FAMILIES.values():
+        family = resolve(target)
+        if family.recognises(source):
+            opened: Family = family(source, replacement)
+            return opened
+    known = ", ".join(FAMILIES)
+    raise InputError(f"{source.name} is {what_it_is(source)}; base models of these kinds are known: {known}.")
+
+
+def open_source(name: str, parts: Sequence[str], what: str) -> Source:
+    """The model at a path, or else on the hub, from where only `parts` are fetched; `what` is it for."""
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return open_folder(name, path)
+    if path.is_file():
+        return open_file(name, path)
+    if name.lower().endswith(FILE_ENDINGS) or not HUB_ID.fullmatch(name):
+        raise InputError(
+            f"The {what} {name!r} is not there; "
+            "name a folder, a .safetensors or .ckpt file, or a hub id such as user/name."
+        )
+    return open_folder(name, download(name, parts))

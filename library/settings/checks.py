@@ -1,0 +1,130 @@
+"""What only shows when settings are seen together, and whether the files that they name are there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from library.settings.fields import Settings
+from library.settings.tables import fit_bucket_range
+
+# Without these nothing can start; what was said of them already is not said again.
+NEEDED = ("pretrained_model_name_or_path", "train_data_dir")
+
+
+def find_mistakes(settings: Settings, told: list[str]) -> list[str]:
+    """A sentence for each mistake. Looks at the names of files, never into them.
+
+    `told` are the complaints so far: a needed setting that is misspelt or wrong is not missing as well.
+    """
+    told_names = [name for name in NEEDED if any(name in sentence for sentence in told)]
+    mistakes = [
+        *_model_mistakes(settings),
+        *_data_mistakes(settings),
+        *_bucket_mistakes(settings),
+        *_learning_mistakes(settings),
+        *_file_mistakes(settings),
+    ]
+    return [mistake for mistake in mistakes if not any(name in mistake for name in told_names)]
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a model's name can only be a path, and not a name on the hub."""
+    return (
+        name.startswith((".", "/", "~"))
+        or name.lower().endswith((".safetensors", ".ckpt", ".pt"))
+        or "\\" in name
+        or name.count("/") > 1
+        or Path(name).is_absolute()
+    )
+
+
+def _model_mistakes(settings: Settings) -> Iterator[str]:
+    name = settings.pretrained_model_name_or_path
+    if not name:
+        yield (
+            "pretrained_model_name_or_path is missing; name a Stable Diffusion 1.x model: a diffusers "
+            "folder, a .safetensors or .ckpt file, or a name on the Hugging Face hub."
+        )
+    for key, path in (("pretrained_model_name_or_path", name), ("vae", settings.vae)):
+        if path and looks_like_path(path) and not Path(path).expanduser().exists():
+            yield f"{key} '{path}' does not exist; give an existing folder or file, or a name on the hub."
+
+
+def _data_mistakes(settings: Settings) -> Iterator[str]:
+    if settings.train_data_dir is None and not settings.datasets:
+        yield "there are no pictures to train on; set train_data_dir, or name folders in [[datasets]] tables."
+    if settings.datasets and all(subset.is_reg for table in settings.datasets for subset in table.subsets):
+        yield "every [[datasets.subsets]] has is_reg; at least one must hold the pictures to learn."
+    folders = [("train_data_dir", settings.train_data_dir), ("reg_data_dir", settings.reg_data_dir)]
+    folders += [("image_dir", subset.image_dir) for table in settings.datasets for subset in table.subsets]
+    for key, folder in dict.fromkeys(folders):
+        if folder is None or folder == Path():
+            continue
+        if not folder.exists():
+            yield f"{key} '{folder}' does not exist; give an existing folder of pictures."
+        elif not folder.is_dir():
+            yield f"{key} '{folder}' is a file; give the folder that the pictures are in."
+    if not settings.caption_extension.startswith("."):
+        yield f"caption_extension must begin with a dot, as in .txt, not '{settings.caption_extension}'."
+
+
+def _bucket_mistakes(settings: Settings) -> Iterator[str]:
+    """Buckets of each table of datasets, or of the flat settings where there is none."""
+    views: list[Any] = list(settings.subset_tables()) or [settings]
+    enabled = [view for view in views if view.enable_bucket]
+    ranges = [(v.resolution, v.min_bucket_reso, v.max_bucket_reso, v.bucket_reso_steps) for v in enabled]
+    for resolution, low, high, step in dict.fromkeys(ranges):
+        if step % 64:
+            yield f"bucket_reso_steps must be a multiple of 64, not {step}."
+            continue
+        low, high = fit_bucket_range(low, high, step, resolution)
+        if high < max(resolution):
+            yield (
+                f"max_bucket_reso must not be below the resolution, {max(resolution)}, but is {high}; "
+                "raise it or lower the resolution."
+            )
+        elif low > high:
+            yield f"min_bucket_reso must not be above max_bucket_reso, but {low} is above {high}."
+
+
+def _learning_mistakes(settings: Settings) -> Iterator[str]:
+    unet_only, text_only = settings.network_train_unet_only, settings.network_train_text_encoder_only
+    if unet_only and text_only:
+        yield (
+            "network_train_unet_only and network_train_text_encoder_only cannot both be set; "
+            "choose one, or neither to train both parts."
+        )
+    parts = ((settings.unet_lr, text_only), (settings.text_encoder_lr, unet_only))
+    rates = [rate for rate, is_frozen in parts if not is_frozen]
+    if rates and not any(settings.learning_rate if rate is None else rate for rate in rates):
+        yield "every learning rate is 0, so nothing would be learned; raise learning_rate."
+    if settings.max_train_epochs is None and settings.lr_warmup_steps > settings.max_train_steps:
+        yield (
+            f"lr_warmup_steps must not be longer than the run, max_train_steps = {settings.max_train_steps}, "
+            f"but is {settings.lr_warmup_steps}; lower it."
+        )
+    if settings.dim_from_weights and settings.network_weights is None:
+        yield "dim_from_weights needs a file to take the rank from; set network_weights."
+    lowest, below = settings.min_timestep or 0, settings.max_timestep or 1000
+    if lowest >= below:
+        yield f"min_timestep must be below max_timestep, but {lowest} is not below {below}."
+    for key in ("network_args", "optimizer_args"):
+        for word in getattr(settings, key):
+            if not re.match(r"\w+=", word):
+                yield f"{key} must be written key=value, not '{word}'."
+
+
+def _file_mistakes(settings: Settings) -> Iterator[str]:
+    for key in ("sample_prompts", "network_weights"):
+        file = getattr(settings, key)
+        if file is not None and not file.is_file():
+            yield f"{key} '{file}' does not exist; give an existing file."
+    if settings.resume not in (None, "auto") and not Path(settings.resume).expanduser().is_dir():
+        yield f"resume '{settings.resume}' does not exist; give a state folder that a run has saved, or auto."
+    if re.search(r"[/\\]", settings.output_name):
+        yield f"output_name must be a plain name, not '{settings.output_name}'; set output_dir too."
+    for key in ("output_dir", "logging_dir", "cache_dir"):
+        folder = getattr(settings, key)
+        if folder is not None and folder.exists() and not folder.is_dir():
+            yield f"{key} '{folder}' is a file; give the name of a folder."

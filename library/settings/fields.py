@@ -1,0 +1,73 @@
+"""Every setting of the trainer, flat and frozen, each with the sentence that --help and the docs show."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
+
+from library.settings.data_fields import (
+    BucketFields,
+    CaptionFields,
+    ModelFields,
+    PictureFields,
+    ValidationFields,
+)
+from library.settings.rules import Rule
+from library.settings.run_fields import (
+    LearningFields,
+    LoggingFields,
+    NetworkFields,
+    PreviewFields,
+    SavingFields,
+    TrainingFields,
+)
+from library.settings.tables import DatasetTable, ResolvedSubset, resolve_subset
+
+# Options that name files of settings. What they say ends up in Settings; they themselves do not.
+FILE_OPTIONS = {
+    "config": "A TOML file of settings, in any sections; --config_file is the same.",
+    "dataset_config": "A TOML or JSON file of dataset tables: [general] and [[datasets]].",
+}
+
+# Section in a written TOML file -> the fields of that group, whose docstring is the group's title.
+GROUPS: dict[str, type] = {
+    "model": ModelFields,
+    "pictures": PictureFields,
+    "captions": CaptionFields,
+    "buckets": BucketFields,
+    "network": NetworkFields,
+    "learning": LearningFields,
+    "training": TrainingFields,
+    "validation": ValidationFields,
+    "saving": SavingFields,
+    "previews": PreviewFields,
+    "logging": LoggingFields,
+}
+
+
+@dataclass(frozen=True)
+class Settings(
+    ModelFields,
+    PictureFields,
+    CaptionFields,
+    BucketFields,
+    NetworkFields,
+    LearningFields,
+    TrainingFields,
+    ValidationFields,
+    SavingFields,
+    PreviewFields,
+    LoggingFields,
+):
+    """All settings of one run. None means unset; `datasets` are the [[datasets]] of the TOML file."""
+
+    datasets: tuple[DatasetTable, ...] = field(default=())
+
+    def subset_tables(self) -> list[ResolvedSubset]:
+        """Every subset of `datasets`, complete: subset beats dataset beats these settings."""
+        return [
+            resolve_subset(self, dataset, subset) for dataset in self.datasets for subset in dataset.subsets
+        ]
+
+
+RULES: dict[str, Rule] = {f.name: f.metadata["rule"] for f in fields(Settings) if "rule" in f.metadata}
+HINTS: dict[str, Any] = get_type_hints(Settings)
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Settings)}

@@ -1,0 +1,152 @@
+"""The settings of the network, the optimization, the files and the previews."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.lookup import ADAPTERS, LR_SCHEDULES, OPTIMIZERS, SAMPLERS
+from library.settings.rules import option
+
+PICKLE = "it is a pickle, which can run code when it is opened; safetensors loads in every UI"
+K_SAMPLERS = {f"k_{name}": name for name in ("lms", "euler", "euler_a", "dpm_2", "dpm_2_a")}
+
+
+@dataclass(frozen=True)
+class NetworkFields:
+    """The network: what is learned on top of the base model."""
+
+    network_module: str = option(
+        "lora", "The kind of adapter.", choices=tuple(ADAPTERS), aliases={"networks.lora": "lora"}
+    )
+    network_dim: int = option(16, "The rank: the inner width of each pair of matrices.", low=1)
+    network_alpha: float = option(
+        16.0, "The adapter's strength is alpha / rank; 0 means the same as network_dim.", low=0
+    )
+    network_dropout: float | None = option(
+        None, "The chance of each inner value to be dropped in a step.", low=0, high=0.99
+    )
+    network_args: tuple[str, ...] = option((), "More options of the adapter, each as key=value.")
+    network_weights: Path | None = option(None, "A LoRA file to start from.")
+    dim_from_weights: bool = option(False, "Takes rank and alpha from network_weights.")
+    network_train_unet_only: bool = option(False, "Trains the UNet's part alone.")
+    network_train_text_encoder_only: bool = option(False, "Trains the text encoder's part alone.")
+
+
+@dataclass(frozen=True)
+class LearningFields:
+    """Learning rates and the optimizer."""
+
+    learning_rate: float = option(1e-4, "The learning rate of every part that has none of its own.", low=0)
+    unet_lr: float | None = option(None, "The UNet's learning rate; unset means learning_rate.", low=0)
+    text_encoder_lr: float | None = option(
+        None, "The text encoder's learning rate; unset means learning_rate.", low=0
+    )
+    optimizer_type: str = option("AdamW", "The optimizer.", choices=tuple(OPTIMIZERS))
+    optimizer_args: tuple[str, ...] = option((), "More options of the optimizer, each as key=value.")
+    max_grad_norm: float = option(
+        1.0, "Gradients longer than this are shortened to it; 0 leaves them.", low=0
+    )
+    lr_scheduler: str = option("constant", "The course of the learning rate.", choices=tuple(LR_SCHEDULES))
+    lr_warmup_steps: int | float = option(
+        0, "Steps in which the rate rises from 0; a number below 1 is a part of the run.", low=0
+    )
+    lr_scheduler_num_cycles: int = option(1, "The restarts of cosine_with_restarts.", low=1)
+    lr_scheduler_power: float = option(1.0, "The power of the polynomial course.", low=0)
+
+
+@dataclass(frozen=True)
+class TrainingFields:
+    """The length of the run and the loss."""
+
+    max_train_steps: int = option(1600, "Steps of the run, where max_train_epochs is unset.", low=1)
+    max_train_epochs: int | None = option(
+        None, "Epochs of the run; beats max_train_steps.", low=1, zero_is_unset=True
+    )
+    max_steps_per_photo: int | None = option(
+        None, "The run has at most this many steps for each picture.", low=1, zero_is_unset=True
+    )
+    gradient_accumulation_steps: int = option(1, "Batches that one step learns from.", low=1)
+    gradient_checkpointing: bool = option(False, "Computes activations twice to save memory.")
+    mixed_precision: str = option(
+        "no", "The number format of the computation.", choices=("no", "fp16", "bf16"), aliases={"fp32": "no"}
+    )
+    seed: int = option(42, "Where all random choices come from.", low=0, high=2**63 - 1)
+    min_snr_gamma: float | None = option(
+        None, "Weighs timesteps by min-SNR with this gamma, 5 as a rule.", low=0, zero_is_unset=True
+    )
+    noise_offset: float = option(0.0, "Adds this much of one random shade per channel to the noise.", low=0)
+    min_timestep: int | None = option(None, "The lowest timestep that is trained.", low=0, high=999)
+    max_timestep: int | None = option(None, "The timestep below which all are trained.", low=1, high=1000)
+    prior_loss_weight: float = option(1.0, "The weight of regularisation pictures in the loss.", low=0)
+    dry_run: bool = option(False, "Checks everything, prints the plan and trains nothing.")
+
+
+@dataclass(frozen=True)
+class SavingFields:
+    """The files that are written."""
+
+    output_dir: Path = option(Path("output"), "The folder of the files that the run writes.")
+    output_name: str = option("last", "The name of the files, without an ending.")
+    save_model_as: str = option(
+        "safetensors",
+        "The layout of the file: safetensors is kohya's for every UI, diffusers is PEFT's.",
+        choices=("safetensors", "diffusers"),
+        refusals={"ckpt": PICKLE, "pt": PICKLE},
+    )
+    save_precision: str | None = option(
+        None,
+        "The number format of the file; unset means fp32, as trained.",
+        choices=("fp32", "fp16", "bf16"),
+        aliases={"float": "fp32"},
+    )
+    save_every_n_epochs: int | None = option(None, "Saves every so many epochs.", low=1, zero_is_unset=True)
+    save_every_n_steps: int | None = option(None, "Saves every so many steps.", low=1, zero_is_unset=True)
+    save_n_epoch_ratio: int | None = option(
+        None, "Saves about this many times in the run; beats save_every_n_epochs.", low=1, zero_is_unset=True
+    )
+    save_last_n_epochs: int | None = option(
+        None, "Keeps files of the last so many epochs and deletes older ones.", low=1, zero_is_unset=True
+    )
+    save_last_n_steps: int | None = option(
+        None, "Keeps files of the last so many steps and deletes older ones.", low=1, zero_is_unset=True
+    )
+    save_last_n_epochs_state: int | None = option(
+        None, "The same for states by epochs; unset means save_last_n_epochs.", low=1, zero_is_unset=True
+    )
+    save_last_n_steps_state: int | None = option(
+        None, "The same for states by steps; unset means save_last_n_steps.", low=1, zero_is_unset=True
+    )
+    save_state: bool = option(False, "Saves with each file a state to resume from.")
+    save_state_on_train_end: bool = option(False, "Saves a state at the end.")
+    resume: str | None = option(None, "Goes on from this state folder, or with auto from the newest one.")
+    training_comment: str | None = option(None, "A remark for the file's metadata.")
+    no_metadata: bool = option(False, "Writes only the metadata that UIs need to load the file.")
+    metadata_title: str | None = option(None, "The title in the metadata; unset means output_name.")
+    metadata_author: str | None = option(None, "The author in the metadata.")
+    metadata_description: str | None = option(None, "The description in the metadata.")
+    metadata_license: str | None = option(None, "The licence in the metadata.")
+    metadata_tags: str | None = option(None, "Tags in the metadata, separated by commas.")
+
+
+@dataclass(frozen=True)
+class PreviewFields:
+    """Previews."""
+
+    sample_prompts: Path | None = option(
+        None, "A file of prompts, one a line; unset means the first captions."
+    )
+    sample_every_n_epochs: int | None = option(None, "Draws every so many epochs.", low=1, zero_is_unset=True)
+    sample_every_n_steps: int | None = option(None, "Draws every so many steps.", low=1, zero_is_unset=True)
+    sample_at_first: bool = option(False, "Draws before training too.")
+    sample_sampler: str = option("ddim", "The sampler.", choices=tuple(SAMPLERS), aliases=K_SAMPLERS)
+
+
+@dataclass(frozen=True)
+class LoggingFields:
+    """Curves for TensorBoard."""
+
+    logging_dir: Path = option(Path("logs"), "The folder of the TensorBoard logs.")
+    log_prefix: str | None = option(None, "Words in front of the log folder's date.")
+    log_tracker_name: str | None = option(
+        None, "The name of the run in TensorBoard; unset means output_name."
+    )
+    log_every_n_steps: int = option(10, "Steps between two points of a curve.", low=1)

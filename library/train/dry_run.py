@@ -1,0 +1,20 @@
+"""What a run would do and need, without doing it."""
+
+from library.data.dataset import Dataset
+from library.device import Compute
+from library.log import say
+from library.settings import Settings
+from library.train.memory import predicted_peak_gb
+from library.train.model import Model
+
+
+def describe_run(settings: Settings, model: Model, compute: Compute, dataset: Dataset) -> int:
+    """Says what would be trained and the memory it would take; returns the exit status, 0."""
+    network = model.learner.network
+    for part in network.layers:
+        count = len(network.layers[part])
+        say(f"{part}: {network.parameter_count(part):,} trained parameters in {count} layers.")
+    peak = predicted_peak_gb(model, compute, settings, list(dataset.bucket_counts()))
+    say(f"predicted peak memory while training: {peak:.2f} GB on {compute.device.type}.")
+    say("dry_run: everything is in order; nothing was trained or written.")
+    return 0

@@ -1,0 +1,108 @@
+"""What is told of a run: in the files' metadata, on the screen, and to a run that goes on from a saved state."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from library.adapters.metadata import TrainingFacts
+from library.data.dataset import Dataset
+from library.lookup import ADAPTERS, resolve
+from library.models.family import Family
+from library.optim.optimizers import describe
+from library.settings import Settings
+from library.train.data import Datasets, cache_folder
+from library.train.learner import Learner, warmup_steps
+from library.train.model import network_arguments
+from library.train.plan import Plan
+
+# Settings that may differ when a run goes on: how long it is, where files lie, how its samples are cut into
+# batches and computed, and what is only looked at. What they stand for is compared by content instead.
+FREE_TO_CHANGE = {
+    *("max_train_steps", "max_train_epochs", "max_steps_per_photo", "dry_run", "resume"),
+    *(
+        "pretrained_model_name_or_path",
+        "vae",
+        "train_data_dir",
+        "reg_data_dir",
+        "datasets",
+        "network_weights",
+    ),
+    *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "mixed_precision"),
+    *("cache_latents", "vae_batch_size", "cache_dir", "max_data_loader_n_workers", "skip_unreadable"),
+    *("training_comment", "no_metadata", "max_validation_steps"),
+}
+FREE_PREFIXES = ("output_", "save_", "sample_", "log", "metadata_", "validate_")
+
+
+def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Plan) -> dict[str, Any]:
+    """Everything that decides what a run learns; a state is resumed only where all of it is the same."""
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    decisive = {
+        name: value
+        for name, value in values.items()
+        if name not in FREE_TO_CHANGE and not name.startswith(FREE_PREFIXES)
+    }
+    folder = cache_folder(settings)
+    return decisive | {
+        "effective_batch_size": plan.effective_batch,
+        "base_model": {part: family.fingerprint(part, folder) for part in ("unet", "text_encoder", "vae")},
+        "pictures_and_captions": _content_of(dataset),
+    }
+
+
+def _content_of(dataset: Dataset) -> str:
+    """A hash of all samples and their captions."""
+    digest = hashlib.sha256()
+    for sample in dataset.samples:
+        picture = sample.picture
+        digest.update(repr((picture.key, picture.placing, picture.caption, sample.repeat)).encode())
+    return digest.hexdigest()
+
+
+def training_facts(
+    settings: Settings, family: Family, learner: Learner, plan: Plan, datasets: Datasets
+) -> TrainingFacts:
+    """What the metadata says of this run, but for what changes until a file is written."""
+    dataset, network = datasets.train, learner.network
+    held_out = datasets.validation if settings.validation_split else None
+    return TrainingFacts(
+        output_name=settings.output_name,
+        base_name=family.base_name,
+        base_model_version=family.base_model_version,
+        architecture=family.architecture,
+        prediction_type=family.prediction_type,
+        resolution=settings.resolution,
+        base_hashes=family.base_hashes(cache_folder(settings)),
+        network_module=resolve(ADAPTERS[settings.network_module]).module,
+        network_dim=None if settings.dim_from_weights else settings.network_dim,
+        network_alpha=network.alpha,
+        network_dropout=settings.network_dropout,
+        network_args=network_arguments(settings),
+        started_at=time.time(),
+        epochs=plan.epochs,
+        warmup_steps=warmup_steps(settings, plan.steps),
+        optimizer=describe(learner.optimizer, settings.optimizer_args),
+        pictures=dataset.sample_count_of(is_reg=False),
+        reg_pictures=dataset.sample_count_of(is_reg=True),
+        validation_pictures=held_out.sample_count if held_out else 0,
+        batches_per_epoch=plan.steps_per_epoch * plan.accumulation,
+        batch_size=plan.batch_size,
+        total_batch_size=plan.effective_batch,
+        dataset_dirs=dataset.dataset_dirs(),
+        reg_dataset_dirs=dataset.dataset_dirs(is_reg=True),
+        bucket_counts=dataset.bucket_counts(),
+        tag_frequency=dataset.tag_frequency(),
+        no_metadata=settings.no_metadata,
+        settings=_as_written(settings),
+    )
+
+
+def _as_written(settings: Settings) -> Mapping[str, Any]:
+    """The settings as sd-scripts words them in its metadata; paths are not told to whoever gets the file."""
+    values = {
+        field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "datasets"
+    }
+    return {name: value for name, value in values.items() if not isinstance(value, Path)}

@@ -1,0 +1,110 @@
+"""What learns: the adapters, their optimizer and learning rates, and one step of learning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from library.adapters.network import Network
+from library.device import Compute
+from library.errors import InputError
+from library.optim.optimizers import build_optimizer, learning_rates
+from library.optim.schedules import build_schedule
+from library.settings import Settings
+
+
+def part_rates(settings: Settings) -> dict[str, float]:
+    """The learning rate of each part that learns; a part with rate 0 is left out and gets no adapters."""
+    rates = {}
+    if not settings.network_train_text_encoder_only:
+        rates["unet"] = settings.learning_rate if settings.unet_lr is None else settings.unet_lr
+    if not settings.network_train_unet_only:
+        rate = settings.text_encoder_lr
+        rates["text_encoder"] = settings.learning_rate if rate is None else rate
+    rates = {part: rate for part, rate in rates.items() if rate > 0}
+    if not rates:
+        raise InputError(
+            "learning_rate, unet_lr and text_encoder_lr leave nothing to learn; set one above 0."
+        )
+    return rates
+
+
+def warmup_steps(settings: Settings, steps: int) -> int:
+    """`lr_warmup_steps` in steps; below 1 it is a part of the run."""
+    warmup = settings.lr_warmup_steps
+    return round(warmup * steps) if warmup < 1 else int(warmup)
+
+
+@dataclass
+class Learner:
+    """The network with everything that moves its weights."""
+
+    network: Network
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+    scaler: torch.amp.GradScaler
+    compute: Compute
+    max_grad_norm: float
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All trained parameters, in a fixed order."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the loss's gradients to those of the step."""
+        self.scaler.scale(loss).backward()
+
+    def step(self) -> Tensor:
+        """Moves the weights by the gradients of all processes; returns the gradients' norm before clipping."""
+        self.compute.sum_gradients(self.parameters)
+        self.scaler.unscale_(self.optimizer)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.max_grad_norm > 0:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return norm
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each part at this step, by TensorBoard tag."""
+        return {f"lr/{name}": rate for name, rate in learning_rates(self.optimizer).items()}
+
+    def state(self) -> dict[str, Any]:
+        """What optimizer, schedule and loss scaling remember."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Takes up where a saved run stopped."""
+        self.network.load(weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def build_learner(settings: Settings, network: Network, compute: Compute, steps: int) -> Learner:
+    """Optimizer, schedule and loss scaling for an attached network."""
+    groups = []
+    for part, rate in part_rates(settings).items():
+        groups.append({"params": network.parameters(part), "lr": rate, "name": part})
+    optimizer = build_optimizer(settings.optimizer_type, groups, settings.optimizer_args)
+    schedule = build_schedule(
+        settings.lr_scheduler,
+        optimizer,
+        steps,
+        warmup_steps(settings, steps),
+        settings.lr_scheduler_num_cycles,
+        settings.lr_scheduler_power,
+    )
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=settings.mixed_precision == "fp16")
+    return Learner(network, optimizer, schedule, scaler, compute, settings.max_grad_norm)

@@ -1,0 +1,137 @@
+"""Everything that a run writes into its output folder: names, checkpoints, states, and what is cleared away."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.PngImagePlugin import PngInfo
+
+from library.adapters.keys import to_diffusers
+from library.adapters.metadata import save_adapter
+from library.adapters.network import Network
+from library.log import say
+from library.models.prompts import webui_text
+from library.settings import Settings, write_settings
+from library.train.preview import Preview
+from library.train.state import State, save_state
+from library.weights import write_atomically
+
+SAVE_DTYPES = {None: torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Outputs:
+    """Names and keeps the files of one run; only files that this run has written are ever removed."""
+
+    settings: Settings
+    _epoch_files: list[tuple[int, Path]] = field(default_factory=list)
+    _step_files: list[tuple[int, Path]] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return Path(self.settings.output_dir)
+
+    @property
+    def final_file(self) -> Path:
+        """The finished LoRA."""
+        return self.folder / f"{self.settings.output_name}.safetensors"
+
+    def epoch_file(self, epoch: int) -> Path:
+        """The LoRA after `epoch` finished epochs."""
+        return self.folder / f"{self.settings.output_name}-{epoch:06d}.safetensors"
+
+    def step_file(self, step: int) -> Path:
+        """The LoRA after `step` finished steps."""
+        return self.folder / f"{self.settings.output_name}-step{step:08d}.safetensors"
+
+    def sample_file(self, moment: str, number: int, seed: int) -> Path:
+        """A preview; `moment` is e000002 or 000100 as in sd-scripts, `number` that of its prompt."""
+        return self.folder / "sample" / f"{self.settings.output_name}_{moment}_{number:02d}_{seed}.png"
+
+    @property
+    def settings_file(self) -> Path:
+        """The resolved settings, which are a valid --config."""
+        return self.folder / f"{self.settings.output_name}.toml"
+
+    def write_settings(self) -> None:
+        """Writes the resolved settings."""
+        write_settings(self.settings, self.settings_file)
+
+    def save_network(self, path: Path, network: Network, metadata: Mapping[str, str]) -> None:
+        """Writes the LoRA in the layout of `save_model_as` and reads it back."""
+        if self.settings.save_model_as == "diffusers":
+            tensors = to_diffusers(network.weights())
+        else:
+            tensors = network.state_dict()
+        save_adapter(path, tensors, metadata, SAVE_DTYPES[self.settings.save_precision])
+
+    def save_picture(self, path: Path, preview: Preview) -> None:
+        """Writes a preview with its prompt inside, as the web UIs do."""
+        information = PngInfo()
+        information.add_text("parameters", webui_text(preview.prompt, self.settings.output_name))
+        write_atomically(path, lambda file: preview.image.save(file, "png", pnginfo=information))
+
+    def save_state(self, model_file: Path, state: State) -> Path:
+        """Writes what a later run resumes from, beside the LoRA of the same moment."""
+        path = state_folder(model_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_state(path, state)
+        return path
+
+    def keep_epoch(self, epoch: int, path: Path) -> None:
+        """Remembers a written epoch file; `save_last_n_epochs` of them stay, as in sd-scripts."""
+        self._epoch_files.append((epoch, path))
+        files, states = self.settings.save_last_n_epochs, self.settings.save_last_n_epochs_state
+        numbers = [number for number, _ in self._epoch_files]
+        _clear(self._epoch_files, _count_limit(numbers, files), _count_limit(numbers, states or files))
+
+    def keep_step(self, step: int, path: Path) -> None:
+        """Remembers a written step file; those of the last `save_last_n_steps` steps stay, as in sd-scripts."""
+        self._step_files.append((step, path))
+        files, states = self.settings.save_last_n_steps, self.settings.save_last_n_steps_state
+        _clear(self._step_files, _span_limit(step, files), _span_limit(step, states or files))
+
+    def remember(self) -> dict[str, Any]:
+        """The files written so far, for the state."""
+        return {
+            "epoch_files": [[number, path.name] for number, path in self._epoch_files],
+            "step_files": [[number, path.name] for number, path in self._step_files],
+        }
+
+    def restore(self, written: Mapping[str, Any]) -> None:
+        """Takes over the files of the run that is resumed."""
+        self._epoch_files = [(number, self.folder / name) for number, name in written["epoch_files"]]
+        self._step_files = [(number, self.folder / name) for number, name in written["step_files"]]
+
+
+def state_folder(model_file: Path) -> Path:
+    """The state that belongs to a LoRA file."""
+    return model_file.with_name(f"{model_file.stem}-state")
+
+
+def _count_limit(numbers: list[int], wanted: int | None) -> int:
+    """The oldest number that stays if `wanted` files stay."""
+    return numbers[-wanted] if wanted and len(numbers) >= wanted else 0
+
+
+def _span_limit(now: int, wanted: int | None) -> int:
+    """The oldest step that stays if a span of `wanted` steps stays."""
+    return now - wanted if wanted else 0
+
+
+def _clear(files: list[tuple[int, Path]], oldest_file: int, oldest_state: int) -> None:
+    """Removes files and states that are older than what stays."""
+    for number, path in list(files):
+        state = state_folder(path)
+        if number < oldest_file and path.exists():
+            path.unlink()
+            say(f"removed {path}")
+        if number < oldest_state and state.exists():
+            shutil.rmtree(state)
+            say(f"removed {state}")
+        if not path.exists() and not state.exists():
+            files.remove((number, path))

@@ -1,0 +1,90 @@
+"""One run from its first step to its last: what is around the loop."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from torch import nn
+
+from library.data.dataset import Dataset
+from library.device import Compute, peak_memory_gb
+from library.diffusion.schedule import scaled_linear
+from library.log import say
+from library.models.drawing import Painter
+from library.models.family import Family
+from library.models.prompts import Prompt
+from library.settings import Settings
+from library.settings.writing import settings_text
+from library.train.events import Events
+from library.train.loop import run_training
+from library.train.model import Model
+from library.train.preview import Previews
+from library.train.report import Report
+from library.train.resume import restore
+from library.train.signals import StopRequest
+from library.train.state import State
+from library.train.step import Objective
+
+
+def make_objective(settings: Settings, family: Family, compute: Compute) -> Objective:
+    """What is asked of the model: the family's schedule and prediction, the settings' noise and weighting."""
+    schedule = scaled_linear(*family.betas)
+    return Objective(
+        schedule=schedule.to(compute.device),
+        prediction_type=family.prediction_type,
+        noise_offset=settings.noise_offset,
+        min_snr_gamma=settings.min_snr_gamma,
+        lowest_timestep=settings.min_timestep or 0,
+        highest_timestep=settings.max_timestep or schedule.steps,
+    )
+
+
+def open_report(settings: Settings, compute: Compute, steps: int, state: State | None) -> Report:
+    """The progress bar and TensorBoard; a resumed run goes on in the folder it began in, if that is still there."""
+    if not compute.is_main:
+        return Report(None, steps, 0, settings.log_every_n_steps, compute.device)
+    first = state.progress["step"] if state else 0
+    before = Path(state.progress["log_folder"]) if state else None
+    folder = before if before and before.is_dir() else new_log_folder(settings)
+    report = Report(folder, steps, first, settings.log_every_n_steps, compute.device)
+    report.text("settings", "```toml\n" + settings_text(settings) + "\n```")
+    return report
+
+
+def new_log_folder(settings: Settings) -> Path:
+    """`{logging_dir}/{log_prefix}{name}-{date}`, one for each run so that TensorBoard can compare them."""
+    name = f"{settings.log_prefix or ''}{settings.log_tracker_name or settings.output_name}"
+    return settings.logging_dir / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def make_previews(
+    settings: Settings, prompts: Sequence[Prompt], model: Model, vae: nn.Module, compute: Compute
+) -> Previews | None:
+    """The previews of a run, if there are prompts to draw."""
+    if not prompts:
+        return None
+    painter = Painter(model.family, vae, model.reader.encoders, model.unet)
+    return Previews(painter, prompts, settings, compute)
+
+
+def run(settings: Settings, events: Events, state: State | None, dataset: Dataset) -> int:
+    """Trains from the start or from `state` to the end, and tells what was made; returns the exit status."""
+    training, report = events.training, events.report
+    first = restore(state, events) if state else 0
+    if training.compute.is_main:
+        events.outputs.write_settings()
+    began, stop = time.perf_counter(), StopRequest()
+    try:
+        status = run_training(training, report, events, first, stop)
+    finally:
+        stop.close()
+        report.close()
+    minutes = (time.perf_counter() - began) / 60
+    say(f"trained for {minutes:.1f} minutes, peak memory {peak_memory_gb(training.compute.device):.1f} GB.")
+    if status == 0:
+        say(f"The LoRA is {events.outputs.final_file}; its settings are in {events.outputs.settings_file}.")
+    say(f"The curves: tensorboard --logdir {settings.logging_dir}")
+    for path, reason in dataset.skipped.items():
+        say(f"left out, because it cannot be read: {path} ({reason})")
+    return status

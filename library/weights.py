@@ -1,0 +1,205 @@
+"""Files of tensors: written whole or not at all, read without running code, and named by hashes."""
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor
+
+from library.errors import InputError
+
+Header = tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]]]
+
+LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+LEGACY_OFFSET, LEGACY_SIZE = 0x100000, 0x10000  # the 64 KiB that AUTOMATIC1111 once took for the whole file
+BLOCK = 1 << 20  # bytes
+
+# What checkpoints of the first trainers hold beside tensors. Nothing of it is used, so it need not be itself.
+HARMLESS_PACKAGES = ("pytorch_lightning.", "lightning.")
+
+
+class _StandIn:
+    """Takes the place of an object that a checkpoint carries and nobody needs; it does nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a file beside `path`, then renames it, so that `path` is never half written."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(unfinished)
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file, whole or not at all; the tensors may lie on any device."""
+    plain = _plain(tensors)
+    words = dict(metadata) if metadata else None
+    write_atomically(path, lambda unfinished: save_file(plain, unfinished, metadata=words))
+
+
+def read_header(path: Path) -> Header:
+    """A safetensors file's metadata and, for each tensor, its dtype ("F16") and shape, without the tensors.
+
+    Raises InputError for a file that is missing, broken or cut short.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            is_sane = len(start) == 8 and length <= min(size - 8, LARGEST_HEADER)
+            content = file.read(length) if is_sane else b""
+        header = json.loads(content)
+        metadata = header.pop("__metadata__", {})
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        entries = {key: (entry["dtype"], tuple(entry["shape"])) for key, entry in header.items()}
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror}).") from None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise InputError(f"{path}: {_what_it_is_instead(path)}") from None
+    if size < end:
+        raise InputError(
+            f"{path}: the file is cut short: {size} bytes are there of {end}. Copy or download it once more."
+        )
+    return metadata, entries
+
+
+def load_tensors(path: Path, keys: Collection[str] | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file on the CPU; only those named by `keys` if given."""
+    read_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [key for key in file.keys() if keys is None or key in keys]  # noqa: SIM118  it is no dict
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: the file is broken ({error}). Copy or download it once more.") from None
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The texts and the tensors of a .ckpt, .pt or .bin file by their names, those inside "state_dict" too.
+
+    Runs no code of the file's; tensors are read from the disk when used, where the file's form allows it.
+    Raises InputError for broken files and for files that hold more than weights.
+    """
+    content = _load_weights_only(Path(path))
+    texts: dict[str, str] = {}
+    while isinstance(content, Mapping):
+        texts |= {str(key): value for key, value in content.items() if isinstance(value, str)}
+        if not isinstance(content.get("state_dict"), Mapping):
+            return texts, {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        content = content["state_dict"]
+    raise InputError(f"{path}: the file holds a {type(content).__name__} and no named tensors.")
+
+
+def load_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .ckpt, .pt or .bin file; see `read_checkpoint`."""
+    return read_checkpoint(path)[1]
+
+
+def load_any(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file in either form: .safetensors, or a pickled checkpoint of any other name."""
+    return load_tensors(path) if Path(path).suffix.lower() == ".safetensors" else load_checkpoint(path)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a whole file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def legacy_hash(path: Path) -> str:
+    """AUTOMATIC1111's old short name of a model: 8 hex digits, the SHA-256 of 64 KiB at 1 MiB into it."""
+    with open(path, "rb") as file:
+        file.seek(LEGACY_OFFSET)
+        return hashlib.sha256(file.read(LEGACY_SIZE)).hexdigest()[:8]
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what follows the header in a safetensors file of these tensors, kohya's `sshs_model_hash`.
+
+    It does not depend on the metadata, so anyone can compute it again from the file.
+    """
+    content = memoryview(save(_plain(tensors)))
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
+def tensors_legacy_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """kohya's `sshs_legacy_hash`: the short name of a file that has only the `ss_*` part of `metadata`."""
+    words = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+    content = memoryview(save(_plain(tensors), words))
+    return hashlib.sha256(content[LEGACY_OFFSET : LEGACY_OFFSET + LEGACY_SIZE]).hexdigest()[:8]
+
+
+def content_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """A hash of names, dtypes, shapes and values, the same for every kind of file; 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors wants them: detached, on the CPU, contiguous."""
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+
+
+def _what_it_is_instead(path: Path) -> str:
+    """A sentence about a file that should be safetensors and is not."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        return "the file is empty."
+    if start.startswith(b"version https://git-lfs"):
+        return "this is only git-lfs' pointer to the file; fetch the file itself with `git lfs pull`."
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "this is a web page and no model; download the file again, logged in if the site asks for it."
+    if zipfile.is_zipfile(path):
+        return "this is a pickled checkpoint with a wrong name; rename it to .ckpt."
+    return "this is no safetensors file, or it is broken. Copy or download it once more."
+
+
+def _load_weights_only(path: Path) -> Any:
+    """What torch.load gives without running any code of the file's."""
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    try:
+        is_zip = zipfile.is_zipfile(path)
+        strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
+        if strangers and all(name.startswith(HARMLESS_PACKAGES) for name in strangers):
+            with torch.serialization.safe_globals([(_StandIn, name) for name in strangers]):
+                return torch.load(path, mmap=is_zip, **options)
+        return torch.load(path, mmap=is_zip, **options)
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
+    except pickle.UnpicklingError:
+        found = f" ({', '.join(strangers)})" if strangers else ""
+        raise InputError(
+            f"{path}: the file is broken, or holds more than weights{found} and could run code, so it is not "
+            "loaded. Get the model as .safetensors."
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: the file is broken ({reason}).") from None

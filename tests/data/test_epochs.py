@@ -1,0 +1,135 @@
+"""The order of training: every sample once, one size a batch, a function of seed and epoch only."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from library.data.epochs import EffectiveBatch, Sample, list_samples, plan_epoch
+from library.data.folders import Subset
+from library.data.pictures import Picture
+from tests.data.samples import imagined
+
+TRAIN = Subset(image_dir=Path("train"), resolution=(128, 128), enable_bucket=True, min_bucket_reso=64)
+REG = replace(TRAIN, image_dir=Path("reg"), is_reg=True)
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> tuple[Sample, ...]:
+    """Samples of a few folders with repeats, shapes and perhaps regularisation pictures."""
+    pictures: list[Picture] = []
+    for number in range(draw(st.integers(1, 3))):
+        subset = replace(TRAIN, image_dir=Path(f"f{number}"), num_repeats=draw(st.integers(1, 3)))
+        pictures += shaped(subset, draw(st.lists(st.integers(0, 2), min_size=1, max_size=6)))
+    pictures += shaped(REG, draw(st.lists(st.integers(0, 2), max_size=4)))
+    return list_samples(pictures, 0.5)
+
+
+def shaped(subset: Subset, shapes: list[int]) -> list[Picture]:
+    """Pictures that lie, stand or are square."""
+    sizes = [(128, 128), (256, 64), (64, 192)]
+    return [imagined(f"{subset.image_dir}{i}", subset, sizes[shape]) for i, shape in enumerate(shapes)]
+
+
+SEEDS = st.integers(0, 2**31)
+
+
+@settings(max_examples=60)
+@given(datasets(), SEEDS, st.integers(0, 20), st.integers(1, 9))
+def test_every_sample_comes_once_in_batches_of_one_size(
+    samples: tuple[Sample, ...], seed: int, epoch: int, effective: int
+) -> None:
+    plan = plan_epoch(samples, seed, epoch, effective)
+    shown = [sample for batch in plan for sample in batch.real]
+    assert sorted(sample.index for sample in shown) == list(range(len(samples)))
+    for batch in plan:
+        assert len(batch.samples) == len(batch.weights) == effective
+        assert {sample.picture.size for sample in batch.real} == {batch.size}
+        expected = [sample.loss_weight if sample else 0.0 for sample in batch.samples]
+        assert list(batch.weights) == expected
+        assert batch.samples[: len(batch.real)] == batch.real, "padding comes last"
+    short = Counter(batch.size for batch in plan if len(batch.real) < effective)
+    assert all(count == 1 for count in short.values()), "only a bucket's last batch is padded"
+
+
+@settings(max_examples=40)
+@given(datasets(), SEEDS, st.integers(1, 4))
+def test_a_resumed_run_sees_what_the_unbroken_one_saw(
+    samples: tuple[Sample, ...], seed: int, effective: int
+) -> None:
+    unbroken = [plan_epoch(samples, seed, epoch, effective) for epoch in range(4)]
+    assert [plan_epoch(samples, seed, epoch, effective) for epoch in (2, 3)] == unbroken[2:]
+    assert len({len(plan) for plan in unbroken}) == 1
+
+
+@settings(max_examples=40)
+@given(datasets(), SEEDS, st.integers(1, 3), st.integers(1, 3))
+def test_micro_batches_of_any_split_make_up_the_same_steps(
+    samples: tuple[Sample, ...], seed: int, batch: int, processes: int
+) -> None:
+    plan = plan_epoch(samples, seed, 1, batch * processes * 2)
+
+    def steps(batch_size: int, world_size: int) -> list[list[Sample | None]]:
+        starts = range(0, batch * processes * 2, batch_size * world_size)
+        return [
+            [
+                sample
+                for start in starts
+                for rank in range(world_size)
+                for sample in whole.samples[start + rank * batch_size : start + (rank + 1) * batch_size]
+            ]
+            for whole in plan
+        ]
+
+    assert steps(batch * 2, processes) == steps(batch, processes) == steps(batch * processes * 2, 1)
+
+
+def test_samples_and_batches_are_shuffled_anew_each_epoch_and_by_seed() -> None:
+    samples = list_samples(shaped(TRAIN, [0] * 12 + [1] * 12), 1.0)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return [sample.index for batch in plan_epoch(samples, seed, epoch, 3) for sample in batch.real]
+
+    orders = [order(1, 0), order(1, 1), order(2, 0), list(range(24))]
+    assert all(first != second for first, second in pairwise([*orders, orders[0]]))
+    sizes = [batch.size for batch in plan_epoch(samples, 1, 0, 3)]
+    assert sizes not in (sorted(sizes), sorted(sizes, reverse=True)), "the sizes are mixed"
+
+
+def test_a_sample_s_draws_do_not_depend_on_its_company() -> None:
+    few, many = (list_samples(shaped(replace(TRAIN, num_repeats=2), [0] * count), 1.0) for count in (2, 5))
+    assert [sample.seed(7, "draw", 3) for sample in few] == [sample.seed(7, "draw", 3) for sample in many[:4]]
+    seeds = {sample.seed(7, purpose, epoch) for sample in many for purpose in ("a", "b") for epoch in (0, 1)}
+    assert len(seeds) == 4 * len(many)
+
+
+@pytest.mark.parametrize(
+    ("train", "reg", "reg_repeats", "expected"),
+    [
+        (6, 3, 1, [2, 2, 2]),
+        (7, 3, 1, [3, 2, 2]),
+        (4, 6, 1, [1, 1, 1, 1]),
+        (5, 3, 2, [2, 2, 1]),
+        (9, 2, 3, [5, 4]),
+        (3, 0, 1, []),
+    ],
+)
+def test_regularisation_matches_training(train: int, reg: int, reg_repeats: int, expected: list[int]) -> None:
+    pictures = shaped(TRAIN, [0] * train) + shaped(replace(REG, num_repeats=reg_repeats), [0] * reg)
+    samples = list_samples(pictures, 0.3)
+    regs = [sample for sample in samples if sample.is_reg]
+    assert list(Counter(sample.picture.key for sample in regs).values()) == expected
+    assert len({(sample.picture.key, sample.repeat) for sample in regs}) == len(regs)
+    assert {sample.loss_weight for sample in regs} <= {0.3}
+    assert {sample.loss_weight for sample in samples if not sample.is_reg} == {1.0}
+
+
+def test_padding_weighs_nothing() -> None:
+    (sample,) = list_samples(shaped(TRAIN, [0]), 1.0)
+    (batch,) = plan_epoch([sample], 0, 0, 3)
+    assert batch == EffectiveBatch((128, 128), (sample, None, None), (1.0, 0.0, 0.0))
+    assert batch.real == (sample,)

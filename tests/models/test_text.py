@@ -1,0 +1,164 @@
+"""Captions to hidden states: chunks, markers, skipped layers, gradients, old and new transformers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import CLIPTextModel
+
+from library.errors import InputError
+from library.models import text
+from library.models.layout import FILES
+from tests import toys
+
+START, END = 49406, 49407
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> text.Tokenizer:
+    return text.Tokenizer(FILES / "sd1" / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> CLIPTextModel:
+    torch.manual_seed(0)
+    return toys.toy_text_encoder(3).eval()
+
+
+class OldModel(nn.Module):
+    """CLIPTextModel as it was before transformers 5.6: everything inside `text_model`."""
+
+    def __init__(self, config) -> None:
+        super().__init__()
+        self.text_model = CLIPTextModel(config)
+        self.config = config
+
+    def forward(self, **arguments):
+        return self.text_model(**arguments)
+
+
+def test_a_short_caption_is_one_chunk(tokenizer: text.Tokenizer) -> None:
+    ids = tokenizer(["a photo of a cat", ""], 75)
+    assert ids.shape == (2, 1, 77)
+    assert ids[0, 0, :7].tolist() == [START, 320, 1125, 539, 320, 2368, END]
+    assert ids[0, 0, 7:].tolist() == [END] * 70
+    assert ids[1, 0].tolist() == [START] + [END] * 76
+
+
+def test_a_long_caption_is_cut_into_chunks(tokenizer: text.Tokenizer) -> None:
+    caption = " ".join(["cat"] * 75 + ["dog"] * 75 + ["a"] * 10)
+    assert tokenizer.count(caption) == 160
+    [[first, second, third]] = tokenizer([caption], 225).tolist()
+    assert first == [START] + [2368] * 75 + [END]
+    assert second == [START] + [1929] * 75 + [END]
+    assert third == [START] + [320] * 10 + [END] * 66
+    assert tokenizer([caption], 150).tolist() == [[first, second]]
+    assert tokenizer([caption], 75).tolist() == [[first]]
+
+
+def test_tokens_are_counted_without_markers(tokenizer: text.Tokenizer) -> None:
+    assert (tokenizer.count(""), tokenizer.count("a photo of a cat")) == (0, 5)
+    with pytest.raises(InputError, match="100 is not one of 75, 150 and 225"):
+        tokenizer(["x"], 100)
+
+
+def test_long_captions_give_no_warning(tokenizer: text.Tokenizer, caplog, capfd) -> None:
+    tokenizer(["cat " * 300], 225)
+    assert not caplog.records
+    assert capfd.readouterr().err == ""
+
+
+def test_one_chunk_is_what_the_model_says(tokenizer: text.Tokenizer, encoder: CLIPTextModel) -> None:
+    tokens = tokenizer(["a red cat", "dog"], 75)
+    expected = encoder(tokens[:, 0]).last_hidden_state
+    assert torch.equal(text.encode(encoder, tokens, None), expected)
+    assert torch.equal(text.encode(encoder, tokens, 1), expected)
+
+
+@pytest.mark.parametrize("length", [150, 225])
+def test_chunks_are_read_alone_and_joined_without_inner_markers(tokenizer, encoder, length: int) -> None:
+    tokens = tokenizer(["cat dog " * 60, "dog"], length)
+    hidden = text.encode(encoder, tokens, None)
+    assert hidden.shape == (2, length + 2, toys.TEXT_WIDTH)
+    for row in range(2):
+        parts = [encoder(chunk[None]).last_hidden_state[0] for chunk in tokens[row]]
+        middle = [part[1:76] for part in parts]
+        expected = torch.cat([parts[0][:1], *middle, parts[-1][76:]])
+        torch.testing.assert_close(hidden[row], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("skip", [2, 3])
+def test_clip_skip_reads_an_earlier_layer_through_the_final_norm(tokenizer, encoder, skip: int) -> None:
+    tokens = tokenizer(["a red cat"], 75)
+    short = toys.toy_text_encoder(4 - skip).eval()
+    short.load_state_dict(encoder.state_dict(), strict=False)  # the same model without its last layers
+    expected = short(tokens[:, 0]).last_hidden_state
+    torch.testing.assert_close(text.encode(encoder, tokens, skip), expected, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(text.encode(encoder, tokens, None), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("skip", [0, 4, -1])
+def test_clip_skip_beyond_the_layers_is_refused(tokenizer, encoder, skip: int) -> None:
+    if skip == 0:
+        assert torch.equal(
+            text.encode(encoder, tokenizer([""], 75), 0), text.encode(encoder, tokenizer([""], 75), 1)
+        )
+        return
+    with pytest.raises(InputError, match="between 1 and 3"):
+        text.encode(encoder, tokenizer([""], 75), skip)
+
+
+@pytest.mark.parametrize("skip", [None, 2])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_gradients_reach_the_layers_under_autocast(tokenizer, skip, checkpointed: bool) -> None:
+    torch.manual_seed(0)
+    encoder = toys.toy_text_encoder(3).train()
+    if checkpointed:
+        encoder.gradient_checkpointing_enable()
+    tokens = tokenizer(["a red cat " * 30], 150)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = text.encode(encoder, tokens, skip)
+    plain = text.encode(toys_copy(encoder), tokens, skip)
+    torch.testing.assert_close(hidden.float(), plain, atol=0.1, rtol=0.1)
+    hidden.float().square().sum().backward()
+    layers = text.adapter_layers(encoder, "lora_te")
+    gradients = [encoder.get_submodule(path).weight.grad for path in layers]
+    reached = sum(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
+    assert reached == (12 if skip else 18)  # a skipped layer learns nothing
+
+
+def toys_copy(encoder: CLIPTextModel) -> CLIPTextModel:
+    """The same model, new."""
+    copy = toys.toy_text_encoder(3).eval()
+    copy.load_state_dict(encoder.state_dict())
+    return copy
+
+
+def test_both_generations_of_transformers(tokenizer, encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = encoder.state_dict()
+    plain = {key.removeprefix("text_model."): tensor for key, tensor in names.items()}
+    new = text.load_text_encoder(encoder.config.to_dict(), plain, torch.float32, "toy")
+    monkeypatch.setattr(text, "CLIPTextModel", OldModel)
+    old = text.load_text_encoder(encoder.config.to_dict(), plain, torch.float32, "toy")
+    assert all(key.startswith("text_model.") for key in old.state_dict())
+    tokens = tokenizer(["a red cat " * 30], 150)
+    for skip in (None, 2):
+        expected = text.encode(encoder, tokens, skip)
+        assert torch.equal(text.encode(old, tokens, skip), expected)
+        assert torch.equal(text.encode(new, tokens, skip), expected)
+    stems = text.adapter_layers(old, "lora_te")
+    assert all(path.startswith("text_model.encoder.layers.") for path in stems)
+    assert list(stems.values()) == list(text.adapter_layers(encoder, "lora_te").values())
+
+
+def test_the_files_name_of_a_path() -> None:
+    expected = "text_model.encoder.layers.0.mlp.fc1"
+    assert text.file_path("encoder.layers.0.mlp.fc1") == expected
+    assert text.file_path(expected) == expected
+
+
+def test_the_tokenizer_is_the_demo_models_own(tokenizer) -> None:
+    own = text.Tokenizer(Path(__file__).parents[2] / "demo" / "model" / "tokenizer")
+    caption = "A round, red Creature's hat — café №5 ☺"
+    assert torch.equal(own([caption], 75), tokenizer([caption], 75))

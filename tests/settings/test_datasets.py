@@ -1,0 +1,219 @@
+"""Dataset tables: what each key inherits, what is one for the whole run, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from library.settings import DatasetTable, Settings, SubsetTable
+
+Read = Callable[..., Settings]
+Complaints = Callable[..., tuple[str, ...]]
+
+TWO_SIZES = """
+[general]
+shuffle_caption = true
+caption_extension = ".caption"
+keep_tokens = 1
+seed = 5
+
+[[datasets]]
+resolution = 512
+batch_size = 2
+keep_tokens = 2
+
+  [[datasets.subsets]]
+  image_dir = "pictures"
+  class_tokens = "sks dog"
+  num_repeats = 10
+
+  [[datasets.subsets]]
+  image_dir = "others"
+  is_reg = true
+  class_tokens = "dog"
+  keep_tokens = 3
+  shuffle_caption = false
+
+[[datasets]]
+resolution = [768, 1024]
+batch_size = 2
+min_bucket_reso = 320
+
+  [[datasets.subsets]]
+  image_dir = "pictures"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _more_pictures() -> None:
+    Path("others").mkdir()
+
+
+def _model(read: Read, toml: str, *words: str) -> Settings:
+    return read("--pretrained_model_name_or_path", "a/b", *words, toml=toml, complete=False)
+
+
+def _refusals(complaints: Complaints, toml: str, *words: str) -> tuple[str, ...]:
+    return complaints("--pretrained_model_name_or_path", "a/b", *words, toml=toml, complete=False)
+
+
+def test_subset_beats_dataset_beats_general_beats_the_flat_settings(read: Read) -> None:
+    settings = _model(read, TWO_SIZES, "--flip_aug", "--dataset_repeats", "4")
+    first, second, third = settings.subset_tables()
+    assert [s.keep_tokens for s in (first, second, third)] == [2, 3, 1]
+    assert [s.shuffle_caption for s in (first, second, third)] == [True, False, True]
+    assert [s.num_repeats for s in (first, second, third)] == [10, 4, 4]
+    assert all(s.flip_aug and s.caption_extension == ".caption" for s in (first, second, third))
+    assert (first.is_reg, second.is_reg) == (False, True)
+    assert (first.class_tokens, third.class_tokens) == ("sks dog", None)
+    assert third.image_dir == Path("pictures")
+
+
+def test_each_dataset_has_its_size_and_buckets(read: Read) -> None:
+    first, _, third = _model(read, TWO_SIZES).subset_tables()
+    assert (first.resolution, first.min_bucket_reso) == ((512, 512), 256)
+    assert (third.resolution, third.min_bucket_reso) == ((768, 1024), 320)
+
+
+def test_a_small_dataset_lowers_its_shortest_side(read: Read) -> None:
+    toml = "[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = 'pictures'\n"
+    (subset,) = _model(read, toml).subset_tables()
+    assert subset.min_bucket_reso == 128
+
+
+def test_what_is_one_for_the_run_becomes_flat(read: Read) -> None:
+    settings = _model(read, TWO_SIZES.replace("seed = 5", "validation_split = 0.1"))
+    assert settings.train_batch_size == 2
+    assert settings.validation_split == 0.1
+
+
+def test_general_may_hold_settings_of_the_run(read: Read) -> None:
+    assert _model(read, TWO_SIZES).seed == 5
+
+
+def test_the_same_tables_from_a_file_of_their_own(read: Read) -> None:
+    tables = TWO_SIZES.replace("seed = 5\n", "")
+    Path("data.toml").write_text(tables)
+    apart = read("--pretrained_model_name_or_path", "a/b", "--dataset_config", "data.toml", complete=False)
+    assert apart == _model(read, tables)
+    assert len(apart.datasets) == 2
+
+
+def test_tables_as_json(read: Read) -> None:
+    tables = {
+        "datasets": [{"resolution": [64, 128], "subsets": [{"image_dir": "pictures", "num_repeats": 3}]}]
+    }
+    Path("data.json").write_text(json.dumps(tables))
+    settings = read("--pretrained_model_name_or_path", "a/b", "--dataset_config", "data.json", complete=False)
+    subset = SubsetTable(image_dir=Path("pictures"), num_repeats=3)
+    assert settings.datasets == (DatasetTable(resolution=(64, 128), subsets=(subset,)),)
+
+
+def test_folder_settings_give_way_to_tables(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = _model(read, TWO_SIZES, "--train_data_dir", "nowhere")
+    assert settings.train_data_dir is None
+    assert "train_data_dir and reg_data_dir are not read" in capsys.readouterr().err
+
+
+def test_a_word_on_the_command_line_that_tables_overrule_is_told(
+    read: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = _model(read, TWO_SIZES, "--resolution", "256")
+    assert settings.subset_tables()[0].resolution == (512, 512)
+    assert "command line: resolution does not count where the dataset tables set" in capsys.readouterr().err
+
+
+SUBSET = "[[datasets.subsets]]\nimage_dir = 'pictures'\n"
+
+
+@pytest.mark.parametrize(
+    ("toml", "sentence"),
+    [
+        (
+            f"[[datasets]]\nresolutoin = 512\n{SUBSET}",
+            "run.toml, [[datasets]] 1: 'resolutoin' is unknown in this table; did",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}num_repeat = 3\n",
+            "[[datasets]] 1, [[datasets.subsets]] 1: 'num_repeat' is unknown",
+        ),
+        (f"[[datasets]]\n{SUBSET}num_repeats = 'x'\n", "1: num_repeats must be a whole number, not 'x'."),
+        (f"[[datasets]]\n{SUBSET}num_repeats = 0\n", "1: num_repeats must be at least 1, not 0."),
+        (
+            f"[[datasets]]\n{SUBSET}resolution = 512\n",
+            "'resolution' belongs into [[datasets]] or [general]; move it",
+        ),
+        (
+            f"[[datasets]]\nimage_dir = 'pictures'\n{SUBSET}",
+            "'image_dir' belongs into [[datasets.subsets]]; move it",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}seed = 3\n",
+            "'seed' is a setting of the whole run; move it to another section.",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}color_aug = true\n",
+            "'color_aug' is not supported: pictures are cropped at",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}metadata_file = 'm.json'\n",
+            "'metadata_file' is not supported: pictures come from",
+        ),
+        (
+            f"[general]\nresolutoin = 512\n[[datasets]]\n{SUBSET}",
+            "run.toml, section [general]: 'resolutoin' is",
+        ),
+        ("[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2\n", "1: image_dir is missing; name the folder"),
+        ("[[datasets]]\nresolution = 512\n", "[[datasets]] 1: no pictures; add a [[datasets.subsets]]"),
+        (
+            f"[[datasets]]\n{SUBSET}{SUBSET}",
+            "image_dir 'pictures' is there twice; raise num_repeats instead.",
+        ),
+        (
+            "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'gone'\n",
+            "image_dir 'gone' does not exist; give an",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}is_reg = true\n",
+            "every [[datasets.subsets]] has is_reg; at least one must",
+        ),
+        (
+            f"[[datasets]]\nresolution = 1536\n{SUBSET}",
+            "max_bucket_reso must not be below the resolution, 1536,",
+        ),
+        (
+            f"[[datasets]]\nbatch_size = 2\n{SUBSET}[[datasets]]\n{SUBSET}",
+            "batch_size must be one for all [[datasets]], not 1 and 2; move it to [general].",
+        ),
+        (
+            "[datasets]\nresolution = 512\n",
+            "run.toml: datasets must be written as [[datasets]], with two brackets.",
+        ),
+        (
+            "[[datasets]]\n[datasets.subsets]\n",
+            "subsets must be written as [[datasets.subsets]], with two brackets.",
+        ),
+        (
+            f"general = 5\n[[datasets]]\n{SUBSET}",
+            "run.toml, section [general]: 'general' is unknown in this table",
+        ),
+    ],
+)
+def test_mistakes_in_tables(toml: str, sentence: str, complaints: Complaints) -> None:
+    told = _refusals(complaints, toml)
+    assert sum(sentence in said for said in told) == 1, told
+
+
+def test_tables_in_both_files(complaints: Complaints) -> None:
+    Path("data.toml").write_text("[[datasets]]\n" + SUBSET)
+    (sentence,) = _refusals(complaints, "[[datasets]]\n" + SUBSET, "--dataset_config", "data.toml")
+    assert sentence == "command line: dataset_config cannot be set, because run.toml has [[datasets]] too."
+
+
+def test_other_things_in_a_dataset_file(complaints: Complaints) -> None:
+    Path("data.toml").write_text("[training]\nseed = 3\n")
+    assert _refusals(complaints, "", "--dataset_config", "data.toml") == (
+        "data.toml: 'training' is not part of a dataset file; move it to the --config.",
+        "data.toml has no [[datasets]]; add one with [[datasets.subsets]] in it.",
+    )

@@ -1,0 +1,155 @@
+"""The written file gives the same settings again, whatever they were."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from library.errors import InputError
+from library.settings import DatasetTable, Settings, SubsetTable, read_settings, write_settings
+from library.settings.fields import HINTS, RULES
+from library.settings.rules import Rule
+
+Read = Callable[..., Settings]
+
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
+SIZES = st.tuples(*[st.integers(1, 16).map(lambda n: 64 * n)] * 2)
+# Fields whose values other fields or the file system limit; each is given here as a person might.
+SPECIAL: dict[str, st.SearchStrategy[Any]] = {
+    "pretrained_model_name_or_path": st.sampled_from(["a/b", "pictures", "./pictures"]),
+    "vae": st.sampled_from([None, "c/d"]),
+    "train_data_dir": st.just(Path("pictures")),
+    "reg_data_dir": st.sampled_from([None, Path("pictures")]),
+    "sample_prompts": st.sampled_from([None, Path("file.txt")]),
+    "network_weights": st.sampled_from([None, Path("file.txt")]),
+    "resume": st.sampled_from([None, "auto", "pictures"]),
+    "dim_from_weights": st.just(False),
+    "network_args": st.lists(TEXTS.map("a=".__add__), max_size=3).map(tuple),
+    "optimizer_args": st.lists(TEXTS.map("b=".__add__), max_size=3).map(tuple),
+    "network_train_unet_only": st.just(False),
+    "learning_rate": st.floats(1e-9, 1),
+    "unet_lr": st.none() | st.floats(1e-9, 1),
+    "lr_warmup_steps": st.integers(0, 5) | st.floats(0.001, 0.999),
+    "max_train_steps": st.integers(5, 10**6),
+    "min_timestep": st.none() | st.integers(0, 400),
+    "max_timestep": st.none() | st.integers(500, 1000),
+    "caption_extension": st.sampled_from([".txt", ".caption"]),
+    "output_name": st.sampled_from(["last", "mein erstes", "名前"]),
+    "output_dir": st.sampled_from([Path("output"), Path("a b/c")]),
+    "logging_dir": st.sampled_from([Path("logs"), Path("a\\b")]),
+    "cache_dir": st.sampled_from([None, Path("cache")]),
+    "max_bucket_reso": st.sampled_from([1024, 2048]),
+    "min_bucket_reso": st.integers(64, 512),
+    "bucket_reso_steps": st.just(64),
+    "network_alpha": st.floats(0.125, 512),
+}
+
+
+def _values(hint: Any, rule: Rule) -> st.SearchStrategy[Any]:
+    """Allowed values of a field of the type `hint`."""
+    if get_origin(hint) in (Union, UnionType):
+        return st.none() | _values(get_args(hint)[0], replace(rule, low=max(rule.low or 0, 1e-6)))
+    if rule.choices:
+        return st.sampled_from(rule.choices)
+    low, high = rule.low or 0, 10**6 if rule.high is None else rule.high
+    by_type: dict[Any, st.SearchStrategy[Any]] = {
+        bool: st.booleans(),
+        int: st.integers(-(-low // 1) if low > 1e-6 else round(low + 0.499999), int(high)),
+        float: st.floats(low, high, allow_subnormal=False),
+        str: TEXTS,
+        tuple[int, int]: SIZES,
+    }
+    return by_type[hint]
+
+
+FLAT = st.fixed_dictionaries(
+    {name: SPECIAL[name] if name in SPECIAL else _values(HINTS[name], rule) for name, rule in RULES.items()}
+)
+KEYS: dict[str, st.SearchStrategy[Any]] = {
+    "class_tokens": st.none() | TEXTS,
+    "num_repeats": st.none() | st.integers(1, 99),
+    "shuffle_caption": st.none() | st.booleans(),
+    "keep_tokens": st.none() | st.integers(0, 9),
+    "caption_prefix": st.none() | TEXTS,
+    "caption_dropout_rate": st.none() | st.floats(0, 1),
+}
+SUBSETS = st.builds(SubsetTable, image_dir=st.just(Path("pictures")), is_reg=st.just(False), **KEYS)
+DATASETS = st.builds(
+    DatasetTable,
+    resolution=st.none() | SIZES,
+    bucket_no_upscale=st.none() | st.booleans(),
+    subsets=st.tuples(SUBSETS),
+    **KEYS,
+)
+
+
+def _again(settings: Settings) -> Settings:
+    write_settings(settings, "again.toml")
+    return read_settings(["--config", "again.toml"])
+
+
+MANY = effort(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@MANY
+@given(values=FLAT)
+def test_settings_come_back_equal(values: dict[str, Any]) -> None:
+    Path("file.txt").touch()
+    # The first reading settles what follows from other values, such as the shortest bucket side.
+    settled = _again(Settings(**values))
+    assert _again(settled) == settled
+    kept = {name for name in values if getattr(settled, name) == values[name]}
+    assert set(values) - kept <= {"min_bucket_reso", "max_bucket_reso", "pretrained_model_name_or_path"}
+
+
+@MANY
+@given(datasets=st.lists(DATASETS, min_size=1, max_size=3).map(tuple))
+def test_dataset_tables_come_back_equal(datasets: tuple[DatasetTable, ...]) -> None:
+    settings = Settings(pretrained_model_name_or_path="a/b", datasets=datasets)
+    assert _again(settings) == settings
+
+
+def test_only_what_matters_is_written(read: Read) -> None:
+    write_settings(read("--flip_aug"), "out.toml")
+    document = tomllib.loads(Path("out.toml").read_text())
+    assert document["pictures"] == {
+        "train_data_dir": "pictures",
+        "resolution": [512, 512],
+        "train_batch_size": 1,
+        "flip_aug": True,
+    }
+    assert document["network"] == {"network_module": "lora", "network_dim": 16, "network_alpha": 16.0}
+    assert "captions" not in document and "previews" not in document
+
+
+def test_written_whole_or_not_at_all(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read()
+    write_settings(settings, "out/run.toml")
+    before = Path("out/run.toml").read_bytes()
+
+    def fail(descriptor: int) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk"):
+        write_settings(replace(settings, seed=1), "out/run.toml")
+    assert Path("out/run.toml").read_bytes() == before
+    assert [path.name for path in Path("out").iterdir()] == ["run.toml"]
+
+
+def test_reading_what_was_written_after_a_dataset_file(read: Read) -> None:
+    Path("data.toml").write_text(
+        "[[datasets]]\nbatch_size = 3\n[[datasets.subsets]]\nimage_dir = 'pictures'\n"
+    )
+    words = ["--pretrained_model_name_or_path", "a/b", "--dataset_config", "data.toml"]
+    settings = read(*words, complete=False)
+    assert _again(settings) == settings
+    with pytest.raises(InputError, match="dataset_config cannot be set"):
+        read_settings(["--config", "again.toml", "--dataset_config", "data.toml"])

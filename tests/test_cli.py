@@ -1,0 +1,116 @@
+"""Exit statuses, and what a person reads when a program ends early."""
+
+import subprocess
+import sys
+
+import pytest
+
+from library.cli import argument_parser, is_full_memory, run_program
+from library.errors import InputError
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's own, which is known by its name."""
+
+
+def _end(error: BaseException | None, status: int = 0) -> int:
+    """The exit status of a program that raises `error` or returns `status`."""
+
+    def main() -> int:
+        if error is not None:
+            raise error
+        return status
+
+    with pytest.raises(SystemExit) as ended:
+        run_program(main)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_status_is_what_main_returns(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(None, status) == status
+    assert capsys.readouterr().err == ""
+
+
+def test_wrong_input_is_one_line_for_each_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(InputError("no pictures.", "no model.")) == 2
+    assert capsys.readouterr().err == "error: no pictures.\nerror: no model.\n"
+
+
+def test_wrong_input_is_told_once_for_each_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert _end(InputError("no pictures.")) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(KeyboardInterrupt()) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_status_that_the_program_chose_itself_stays() -> None:
+    assert _end(SystemExit(143)) == 143
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+    ],
+)
+def test_full_memory_names_remedies(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(error) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "gradient_checkpointing" in said
+    assert "Traceback" not in said and said.count("\n") == 1
+
+
+def test_numbers_out_of_range_name_remedies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(FloatingPointError("the loss is nan at step 7.")) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the loss is nan at step 7: ") and "learning rate" in said
+
+
+def test_anything_else_shows_where_it_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(RuntimeError("a bug")) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "a bug" in said
+
+
+def test_other_errors_are_not_taken_for_full_memory() -> None:
+    assert not is_full_memory(ValueError("out of memory"))
+    assert not is_full_memory(RuntimeError("shapes differ"))
+
+
+def test_arguments_of_small_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argument_parser("Crops pictures.")
+    parser.add_argument("--size", type=int, default=512, help="Pixels.")
+    assert parser.parse_args(["--size", "64"]).size == 64
+    with pytest.raises(InputError, match="--size: invalid int value: 'big'.*--help"):
+        parser.parse_args(["--size", "big"])
+    with pytest.raises(InputError, match="--siz"):
+        parser.parse_args(["--siz", "64"])
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["--help"])
+    assert ended.value.code == 0
+    assert "Crops pictures." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "status"), [(["--steps", "x"], 2), (["--steps", "3"], 0)])
+def test_a_small_program_ends_with_its_status(words: list[str], status: int) -> None:
+    program = (
+        "import sys\n"
+        "from library.cli import argument_parser, run_program\n"
+        "parser = argument_parser('x')\n"
+        "parser.add_argument('--steps', type=int)\n"
+        "run_program(lambda: parser.parse_args(sys.argv[1:]).steps - 3)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert ended.returncode == status
+    assert "Traceback" not in ended.stderr

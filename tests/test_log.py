@@ -1,0 +1,33 @@
+"""Who speaks, and how often."""
+
+import pytest
+
+from library import log
+
+
+@pytest.fixture(autouse=True)
+def _forget_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    log.warn.cache_clear()
+    monkeypatch.delenv("RANK", raising=False)
+
+
+def test_say_writes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    log.say("steps:", 3)
+    assert capsys.readouterr() == ("steps: 3\n", "")
+
+
+def test_warning_comes_once_and_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    for sentence in ("the moon is full.", "the moon is full.", "the sun is up."):
+        log.warn(sentence)
+    assert capsys.readouterr() == ("", "warning: the moon is full.\nwarning: the sun is up.\n")
+
+
+@pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("", True), ("1", False), ("7", False)])
+def test_only_the_first_process_speaks(
+    rank: str, speaks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    log.say("hello")
+    log.warn("careful.")
+    out, err = capsys.readouterr()
+    assert (bool(out), bool(err)) == (speaks, speaks)

@@ -1,0 +1,167 @@
+"""Draw the demo's prompts with diffusers, look at the pictures with the judge, print how many are right.
+
+python tools/judge_demo.py --model demo/model                        random creatures: what the base model can
+python tools/judge_demo.py --model demo/model --subject              the subject, which the base cannot draw
+python tools/judge_demo.py --model demo/model --lora output/demo.safetensors --subject --sheet sheet.png
+"""
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demo.trials import GOALS, SUBJECT_GOALS, Findings, Trial, figures, subject_trials, table, world_trials
+from library.cli import argument_parser, run_program
+from library.errors import InputError
+from library.lookup import SAMPLERS, resolve
+from library.seeds import derive_seed
+from library.sheet import contact_sheet
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+CELL = 256  # pixels; pictures on the sheet
+LETTER = 15  # pixels
+COLUMNS = 8
+GOOD, BAD = (32, 32, 36), (190, 20, 20)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The settings, checked."""
+    parser = argument_parser("Draw the demo's prompts and judge the pictures.")
+    parser.add_argument("--model", default="demo/model", help="diffusers folder of the base model")
+    parser.add_argument("--lora", metavar="FILE[:STRENGTH]", help="a LoRA file, with its strength if not 1")
+    parser.add_argument("--subject", action="store_true", help="the striped subject instead of random creatures")
+    parser.add_argument("--prompts", type=int, default=200, help="pictures to draw")
+    parser.add_argument("--steps", type=int, default=25, help="denoising steps for a picture")
+    parser.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim", help="how to denoise")
+    parser.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance; 1 is none")
+    parser.add_argument("--batch", type=int, default=10, help="pictures drawn at once")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts and of the noise")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and every finding here")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="write the pictures here, wrong ones first")
+    settings = parser.parse_args(argv)
+    complaints = [f"--{name} must be 1 or more." for name in ("prompts", "steps", "batch") if vars(settings)[name] < 1]
+    if not (Path(settings.model) / "model_index.json").is_file():
+        complaints.append(f"--model {settings.model} is not a diffusers folder: it holds no model_index.json.")
+    settings.lora, settings.strength = split_strength(settings.lora)
+    if settings.lora is not None and not settings.lora.is_file():
+        complaints.append(f"--lora {settings.lora} is not there.")
+    if complaints:
+        raise InputError(*complaints)
+    return settings
+
+
+def split_strength(words: str | None) -> tuple[Path | None, float]:
+    """The file and its strength from FILE or FILE:STRENGTH."""
+    if words is None:
+        return None, 1.0
+    name, colon, number = words.rpartition(":")
+    if not colon or Path(words).is_file():
+        return Path(words), 1.0
+    try:
+        return Path(name), float(number)
+    except ValueError:
+        raise InputError(f"--lora {words}: {number!r} is no number; write FILE or FILE:0.8.") from None
+
+
+def open_pipeline(settings: argparse.Namespace) -> "StableDiffusionPipeline":
+    """diffusers' own pipeline with the LoRA in it, in float32."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(settings.model, torch_dtype=torch.float32, safety_checker=None)
+    pipeline.scheduler = resolve(SAMPLERS[settings.sampler]).from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    if settings.lora is not None:
+        pipeline.load_lora_weights(str(settings.lora.parent), weight_name=settings.lora.name, adapter_name="judged")
+        pipeline.set_adapters(["judged"], [settings.strength])
+    return pipeline.to(settings.device)
+
+
+def draw(settings: argparse.Namespace, trials: list[Trial]) -> Iterator[Image.Image]:
+    """A picture for every trial; its noise depends on the seed and its number alone, not on the batch."""
+    import torch
+
+    pipeline = open_pipeline(settings)
+    for start in range(0, len(trials), settings.batch):
+        chosen = range(start, min(start + settings.batch, len(trials)))
+        noise = [torch.Generator().manual_seed(derive_seed(settings.seed, "judge", number)) for number in chosen]
+        yield from pipeline(
+            [trials[number].prompt for number in chosen],
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=noise,
+        ).images
+        print(f"{chosen[-1] + 1} of {len(trials)} pictures", end="\r", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def report(settings: argparse.Namespace, trials: list[Trial], findings: list[Findings]) -> dict[str, Any]:
+    """All that --json keeps: how the pictures were drawn, the figures, and each picture's findings."""
+    parts = figures([trial.group for trial in trials], findings)
+    how = {name: getattr(settings, name) for name in ("prompts", "steps", "sampler", "guidance", "seed", "subject")}
+    files = {
+        "model": settings.model,
+        "lora": settings.lora and str(settings.lora),
+        "strength": settings.strength,
+    }
+    pictures = [{"prompt": trial.prompt, **found} for trial, found in zip(trials, findings, strict=True)]
+    return {**files, **how, "figures": parts, "pictures": pictures}
+
+
+def labelled_sheet(trials: list[Trial], findings: list[Findings], pictures: list[Image.Image]) -> Image.Image:
+    """Every picture over its prompt and what is wrong with it; the most wrong ones first."""
+    order = sorted(range(len(trials)), key=lambda number: sum(findings[number].values()))
+    cells = [labelled(pictures[number], trials[number].prompt, findings[number]) for number in order]
+    columns = min(COLUMNS, len(cells))
+    cells += [Image.new("RGB", cells[0].size, "white")] * (-len(cells) % columns)
+    return contact_sheet([cells[start : start + columns] for start in range(0, len(cells), columns)])
+
+
+def labelled(picture: Image.Image, prompt: str, findings: Findings) -> Image.Image:
+    """One picture with words below it."""
+    cell = Image.new("RGB", (CELL, CELL + 6 * LETTER), "white")
+    cell.paste(picture.resize((CELL, CELL), Image.Resampling.NEAREST), (0, 0))
+    pen = ImageDraw.Draw(cell)
+    wrong = [name for name, good in findings.items() if not good and name != "all marks"]
+    pen.multiline_text((2, CELL + 2), textwrap.fill(prompt, 34), GOOD, letters())
+    pen.text((2, CELL + 5 * LETTER - 4), ", ".join(wrong), BAD, letters())
+    return cell
+
+
+@cache
+def letters() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The letters below pictures."""
+    return ImageFont.load_default(LETTER)
+
+
+def main() -> int:
+    """Draw, judge, print; write what was asked for."""
+    settings = parse_arguments()
+    trials = subject_trials(settings.prompts) if settings.subject else world_trials(settings.prompts, settings.seed)
+    pictures = list(draw(settings, trials))
+    findings = [trial.examine(picture) for trial, picture in zip(trials, pictures, strict=True)]
+    content = report(settings, trials, findings)
+    who = f"{settings.model} with {settings.lora}:{settings.strength:g}" if settings.lora else settings.model
+    how = f"{settings.steps} steps, {settings.sampler}, guidance {settings.guidance:g}, seed {settings.seed}"
+    print(f"{who}: {settings.prompts} prompts, {how}")
+    print(table(content["figures"], SUBJECT_GOALS if settings.subject else GOALS))
+    if settings.json is not None:
+        settings.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if settings.sheet is not None:
+        labelled_sheet(trials, findings, pictures).save(settings.sheet)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,95 @@
+"""Trains a LoRA: a folder of pictures and a base model in, one .safetensors file out.
+
+python train_network.py --config configs/demo.toml [--name value ...]
+"""
+
+from library.cli import run_program
+from library.settings import read_settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Reads the settings, trains, and returns the exit status. docs/SETTINGS.md explains every setting."""
+    # ---- settings: read before torch is imported, so that a misspelt word is answered at once
+    settings = read_settings(argv, program="train_network")
+
+    from library.device import start_compute
+    from library.log import say
+    from library.models.family import open_family
+    from library.train.batches import Batches, Latents
+    from library.train.captions import captions_of_run
+    from library.train.data import encode_pictures, open_datasets
+    from library.train.dry_run import describe_run
+    from library.train.events import Events
+    from library.train.facts import run_identity, training_facts
+    from library.train.model import build_model
+    from library.train.outputs import Outputs
+    from library.train.plan import make_plan
+    from library.train.preview import preview_prompts
+    from library.train.resume import find_state
+    from library.train.run import make_objective, make_previews, open_report, run
+    from library.train.training import Training
+    from library.train.validation import make_validation
+
+    # ---- device and processes
+    compute = start_compute(settings.mixed_precision)
+
+    # ---- base model: recognised by its headers, loaded part by part below
+    family = open_family(settings.pretrained_model_name_or_path, settings.vae)
+
+    # ---- pictures, captions, and the steps they make
+    datasets = open_datasets(settings)
+    plan = make_plan(settings, datasets.train, compute.world_size)
+    prompts = preview_prompts(settings, datasets.train)
+    say(datasets.train.summary())
+    say(plan.summary())
+
+    # ---- the state to go on from
+    identity = run_identity(settings, family, datasets.train, plan)
+    state = find_state(settings, plan, identity)
+
+    # ---- text encoders, UNet, adapters and optimizer, looked at only
+    captions = captions_of_run(datasets.all, plan.epochs)
+    if settings.dry_run:
+        model = build_model(settings, family, compute, plan.steps, captions)
+        return describe_run(settings, model, compute, datasets.train)
+
+    # ---- latents: the VAE encodes what the cache lacks, then leaves the device
+    vae = family.load_vae(compute.dtype)
+    cache = encode_pictures(settings, datasets.all, family, vae, compute)
+    batches, watched = (
+        Batches(
+            family,
+            vae,
+            Latents(dataset, cache, compute.device),
+            plan,
+            compute,
+            settings.max_data_loader_n_workers,
+        )
+        if dataset
+        else None
+        for dataset in (datasets.train, datasets.validation)
+    )
+
+    # ---- text encoders, UNet, adapters and optimizer
+    model = build_model(settings, family, compute, plan.steps, captions)
+
+    # ---- what happens in a step, and between the steps
+    objective = make_objective(settings, family, compute)
+    training = Training(model, batches, objective, plan, compute)
+    events = Events(
+        settings=settings,
+        training=training,
+        report=open_report(settings, compute, plan.steps, state),
+        outputs=Outputs(settings),
+        previews=make_previews(settings, prompts, model, vae, compute),
+        validation=make_validation(settings, watched, objective),
+        facts=training_facts(settings, family, model.learner, plan, datasets),
+        identity=identity,
+    )
+
+    # ---- the loop
+    return run(settings, events, state, datasets.train)
+
+
+if __name__ == "__main__":
+    run_program(main)
