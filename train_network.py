@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     from library.train.dry_run import describe_run
     from library.train.events import Events
     from library.train.facts import run_identity, training_facts
+    from library.train.learner import check_learning
     from library.train.model import build_model
     from library.train.outputs import Outputs
     from library.train.plan import make_plan
@@ -33,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     # ---- device and processes
     compute = start_compute(settings.mixed_precision)
 
-    # ---- base model: recognised by its headers, loaded part by part below
+    # ---- optimizer and base model, looked at before anything is loaded or written
+    check_learning(settings)
     family = open_family(settings.pretrained_model_name_or_path, settings.vae)
 
     # ---- pictures, captions, and the steps they make
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # ---- what happens in a step, and between the steps
     objective = make_objective(settings, family, compute)
-    training = Training(model, batches, objective, plan, compute)
+    training = Training(model, batches, objective, plan, compute, settings.seed)
     events = Events(
         settings=settings,
         training=training,

@@ -16,7 +16,7 @@ APART = 16  # half pixels between two accessories; nearer, the weaker is the str
 COLOR_NEEDED = 0.70  # part of the coloured body that one colour must hold, of what has a colour word at all
 NAMED_NEEDED = 0.50  # part of the coloured body that must have a colour word
 ODD_ALLOWED = 0.012  # part of the picture that may be of no colour that belongs there
-OUTLINE_NEEDED = 0.60  # part of the body's outline that must be dark
+OUTLINE_NEEDED = 0.42  # part of the body's outline that must be dark
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class Fit:
 def judge(picture: Image.Image) -> Verdict:
     """Find every attribute by itself."""
     sight = look(picture)
+    fit, body = best_fit(sight), body_color(sight)
     return Verdict(
         background=sight.background,
-        body=body_color(sight),
-        shape=body_shape(sight),
+        body=body,
+        shape=fit.shape if fit.overlap >= FIT_NEEDED else None,
         accessory=accessory(sight),
-        smeared=smeared(sight),
+        smeared=smeared(sight, body, fit),
     )
 
 
@@ -71,17 +72,14 @@ def body_color(sight: Sight) -> str | None:
     return name if name in BODY_COLORS and known and share >= COLOR_NEEDED else None
 
 
-def body_shape(sight: Sight) -> str | None:
-    """The shape whose form, somewhere and at some size, covers the coloured part of the figure and no ground."""
-    fit = best_fit(sight)
-    return fit.shape if fit is not None and fit.overlap >= FIT_NEEDED else None
+def best_fit(sight: Sight) -> Fit:
+    """The shape that, at some place and size, covers the coloured part of the figure and no ground.
 
-
-def best_fit(sight: Sight) -> Fit | None:
-    """Try all shapes at all places and sizes; ink and white count neither way, so faces and hats do not disturb."""
+    Ink and white count neither way, so that faces, hats and bows do not disturb.
+    """
     skin, ground, ink = half(sight.skin), half(~sight.figure), half(sight.ink)
     if skin.sum() < 1.0:
-        return None
+        return Fit(SHAPES[0], 0.0, 0.0)
     fits = []
     for shape in SHAPES:
         forms, outlines = bodies(shape)
@@ -118,10 +116,9 @@ def _part(stencils: Stencils, seen: np.ndarray) -> np.ndarray:
     return stencils.covered(seen) / stencils.areas[:, None, None]
 
 
-def smeared(sight: Sight) -> bool:
+def smeared(sight: Sight, body: str | None, fit: Fit) -> bool:
     """Whether colours appear that nothing in the picture explains, or the body lacks its form or outline."""
-    body, fit = body_color(sight), best_fit(sight)
-    if sight.background is None or body is None or fit is None:
+    if sight.background is None or body is None:
         return True
     odd = sight.unexplained((sight.background, body, "ink", "white")).mean()
     return bool(odd > ODD_ALLOWED or fit.overlap < FORM_NEEDED or fit.outline < OUTLINE_NEEDED)

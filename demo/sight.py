@@ -30,10 +30,16 @@ def _anchors() -> tuple[Map, NDArray[np.intp]]:
     return np.array([color for color, _ in colors], np.float32), np.array([word for _, word in colors])
 
 
+def distances(pixels: Map, colors: Map) -> Map:
+    """How far (height, width, 3) pixels are from (colours, 3) in RGB: (height, width, colours)."""
+    squares = (pixels**2).sum(axis=2)[:, :, None] + (colors**2).sum(axis=1) - 2.0 * (pixels @ colors.T)
+    return np.sqrt(np.maximum(squares, 0.0))
+
+
 def label(pixels: Map) -> NDArray[np.intp]:
     """The number in NAMES of the nearest colour word for (height, width, 3) pixels; -1 where none is near."""
     anchors, words = _anchors()
-    distance = np.linalg.norm(pixels[:, :, None] - anchors, axis=3)
+    distance = distances(pixels, anchors)
     return np.where(distance.min(axis=2) < NEAR, words[distance.argmin(axis=2)], -1)
 
 
@@ -89,14 +95,14 @@ class Sight:
 
     def _likeness(self, name: str) -> Map:
         """From 1 near a colour to 0 where other colours begin."""
-        distance = np.linalg.norm(self.pixels - np.array(PALETTE[name], np.float32), axis=2)
+        distance = distances(self.pixels, np.array([PALETTE[name]], np.float32))[:, :, 0]
         return np.clip(1.5 - distance / 72.0, 0.0, 1.0).astype(np.float32)
 
     def unexplained(self, names: Iterable[str]) -> Mask:
         """The pixels that are none of these colours, and not the edge between two of them either."""
         anchors, words = _anchors()
         chosen = anchors[np.isin(words, [NAMES.index(name) for name in names])]
-        distance = np.linalg.norm(self.pixels[:, :, None] - chosen, axis=3).min(axis=2)
+        distance = distances(self.pixels, chosen).min(axis=2)
         return ndimage.minimum_filter(distance, size=5) > NEAR
 
 

@@ -36,7 +36,7 @@ class _StandIn:
         pass
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a file beside `path`, then renames it, so that `path` is never half written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

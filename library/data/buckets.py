@@ -62,8 +62,6 @@ def place(picture: Size, buckets: list[Size], subset: Subset) -> Placing:
     if not buckets:
         return _place_without_upscaling(picture, subset)
     ratio = picture[0] / picture[1]
-    if picture in buckets:
-        return Placing(picture, picture)
     size = min(buckets, key=lambda bucket: abs(bucket[0] / bucket[1] - ratio))
     return Placing(cover(picture, size), size)
 

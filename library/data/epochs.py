@@ -24,21 +24,8 @@ class Sample:
         return derive_seed(seed, purpose, epoch, self.picture.key, self.repeat)
 
 
-@dataclass(frozen=True)
-class EffectiveBatch:
-    """What one step learns from: samples of one size (width, height), however split over processes.
-
-    A bucket's last batch is filled up with None; `weights` are the samples' loss weights, 0 for None.
-    """
-
-    size: Size
-    samples: tuple[Sample | None, ...]
-    weights: tuple[float, ...]
-
-    @property
-    def real(self) -> tuple[Sample, ...]:
-        """The samples without the padding."""
-        return tuple(sample for sample in self.samples if sample is not None)
+# What one step learns from: samples of one size, however they are split over processes and forward passes.
+EffectiveBatch = tuple[Sample, ...]
 
 
 def list_samples(pictures: Iterable[Picture], prior_loss_weight: float) -> tuple[Sample, ...]:
@@ -57,16 +44,17 @@ def list_samples(pictures: Iterable[Picture], prior_loss_weight: float) -> tuple
     )
 
 
-def plan_epoch(
-    samples: Sequence[Sample], seed: int, epoch: int, effective_batch: int
-) -> list[EffectiveBatch]:
-    """The batches of one epoch: samples shuffled within their bucket, then batches among themselves."""
+def plan_epoch(samples: Sequence[Sample], seed: int, epoch: int, effective_batch: int) -> list[EffectiveBatch]:
+    """The batches of one epoch: samples shuffled within their bucket, then batches among themselves.
+
+    A bucket's last batch may have fewer samples than `effective_batch`.
+    """
     batches: list[tuple[int, EffectiveBatch]] = []
     for size, bucket in sorted(by_size(samples).items()):
         order = sorted(bucket, key=lambda sample: (sample.seed(seed, "order", epoch), sample.index))
         for number, start in enumerate(range(0, len(order), effective_batch)):
             place = derive_seed(seed, "batch", epoch, *size, number)
-            batches.append((place, _batch(size, order[start : start + effective_batch], effective_batch)))
+            batches.append((place, tuple(order[start : start + effective_batch])))
     return [batch for _, batch in sorted(batches, key=lambda pair: pair[0])]
 
 
@@ -76,12 +64,6 @@ def by_size(samples: Iterable[Sample]) -> dict[Size, list[Sample]]:
     for sample in samples:
         buckets[sample.picture.size].append(sample)
     return dict(buckets)
-
-
-def _batch(size: Size, samples: list[Sample], effective_batch: int) -> EffectiveBatch:
-    missing = effective_batch - len(samples)
-    weights = [sample.loss_weight for sample in samples] + [0.0] * missing
-    return EffectiveBatch(size, (*samples, *[None] * missing), tuple(weights))
 
 
 def _showings(pictures: Iterable[Picture]) -> list[tuple[Picture, int]]:

@@ -11,10 +11,10 @@ def per_sample_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def min_snr_weight(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
-    """Min-SNR-gamma weights of the loss (Hang et al. 2023, arXiv 2303.09556, section 3.4), the shape of `snr`.
+    """Min-SNR-gamma weights of the loss (Hang et al. 2023, arXiv 2303.09556, section 3.4), shaped as `snr`.
 
-    The paper's weight min(snr, gamma) is for the error in x_0; divided by the factor between that error and the
-    model's own it becomes min(snr, gamma) / snr for epsilon and min(snr, gamma) / (snr + 1) for v.
+    The paper's weight min(snr, gamma) is for the error in x_0; divided by the factor between that error and
+    the model's own it becomes min(snr, gamma) / snr for epsilon and min(snr, gamma) / (snr + 1) for v.
     """
     check_prediction_type(prediction_type)
     if prediction_type == "epsilon":

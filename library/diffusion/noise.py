@@ -12,8 +12,9 @@ def draw_noise(seeds: Sequence[int], shape: Sequence[int], offset: float = 0.0) 
     Args:
         seeds: one 63-bit seed per sample
         shape: (channels, height, width) of one sample
-        offset: strength of a further normal number that is constant over each channel, so that the model learns
-            to change a picture's overall brightness (N. Guttenberg, "Diffusion with Offset Noise", 2023)
+        offset: strength of a further normal number that is constant over each channel, so that the
+            model learns to change a picture's overall brightness (N. Guttenberg, "Diffusion with Offset
+            Noise", 2023)
     """
     return torch.stack([_noise_of_one(seed, tuple(shape), offset) for seed in seeds])
 

@@ -1,4 +1,4 @@
-"""The noise schedule: how much of a picture is left at each timestep, and what the model has to predict there."""
+"""The noise schedule: how much of a picture is left at a timestep, and what the model predicts there."""
 
 import torch
 from torch import Tensor

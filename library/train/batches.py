@@ -29,7 +29,7 @@ class Slice:
 
     samples: tuple[Sample, ...]
     epoch: int
-    count: int  # real samples in the whole effective batch; the loss is divided by it
+    count: int  # samples in the whole effective batch; the loss is divided by it
 
 
 def slices_of_epoch(dataset: Dataset, plan: Plan, rank: int, epoch: int) -> list[list[Slice]]:
@@ -39,9 +39,8 @@ def slices_of_epoch(dataset: Dataset, plan: Plan, rank: int, epoch: int) -> list
     """
     steps = []
     for effective in dataset.plan(epoch, plan.effective_batch):
-        real = [sample for sample in effective.samples if sample is not None]
-        cut = [tuple(real[start : start + plan.batch_size]) for start in range(0, len(real), plan.batch_size)]
-        steps.append([Slice(samples, epoch, len(real)) for samples in cut[rank :: plan.world_size]])
+        cut = [effective[start : start + plan.batch_size] for start in range(0, len(effective), plan.batch_size)]
+        steps.append([Slice(samples, epoch, len(effective)) for samples in cut[rank :: plan.world_size]])
     return steps
 
 

@@ -57,7 +57,10 @@ class TextReader:
     def _remember(self, caption: str) -> None:
         if caption not in self._known:
             with torch.no_grad(), self.compute.autocast():
-                self._known[caption] = self._encode([caption])
+                condition = self._encode([caption])
+            # The encoders may have left the device already; what they say is needed there.
+            device = self.compute.device
+            self._known[caption] = Condition(*(None if each is None else each.to(device) for each in condition))
 
     def _encode(self, captions: Sequence[str]) -> Condition:
         device = next(self.encoders[0].parameters()).device

@@ -47,9 +47,10 @@ class Events:
             self._preview(step, f"{step:06d}")
         if _is_due(step, settings.save_every_n_steps) and step < self.training.plan.steps:
             path = self.outputs.step_file(step)
+            self.outputs.note_step(step, path)
             self._save(path, step, settings.save_state)
             if self.training.compute.is_main:
-                self.outputs.keep_step(step, path)
+                self.outputs.clear_steps(step)
 
     def after_epoch(self, step: int, epoch: int) -> None:
         """What the settings `..._every_n_epochs` ask for, when `epoch` epochs are finished."""
@@ -61,9 +62,10 @@ class Events:
             self._preview(step, f"e{epoch:06d}")
         if _is_due(epoch, plan.save_every_epochs) and step < plan.steps:
             path = self.outputs.epoch_file(epoch)
+            self.outputs.note_epoch(epoch, path)
             self._save(path, step, settings.save_state)
             if self.training.compute.is_main:
-                self.outputs.keep_epoch(epoch, path)
+                self.outputs.clear_epochs()
 
     def at_stop(self, step: int) -> None:
         """A signal came: keeps the LoRA of now and the state to go on from."""
@@ -98,7 +100,8 @@ class Events:
         self.report.read()  # a loss that is no number stops the run here, before a broken file replaces a good one
         if training.compute.is_main:
             epoch = training.plan.position(step)[0]
-            facts = replace(self.facts, steps=step, epoch=epoch, finished_at=time.time())
+            losses = {"average": self.report.smoothed}
+            facts = replace(self.facts, steps=step, epoch=epoch, finished_at=time.time(), losses=losses)
             metadata = training_metadata(facts)
             self.outputs.save_network(path, training.model.learner.network, metadata)
             self.report.say(f"step {step}: saved {path}")

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from library.adapters.network import Network
 from library.device import Compute
 from library.errors import InputError
-from library.optim.optimizers import build_optimizer, learning_rates
+from library.optim.optimizers import build_optimizer, check_optimizer, learning_rates
 from library.optim.schedules import build_schedule
 from library.settings import Settings
 
@@ -30,6 +30,12 @@ def part_rates(settings: Settings) -> dict[str, float]:
             "learning_rate, unet_lr and text_encoder_lr leave nothing to learn; set one above 0."
         )
     return rates
+
+
+def check_learning(settings: Settings) -> None:
+    """Finds wrong rates and optimizer_args while nothing has been loaded or written yet; raises InputError."""
+    rates = part_rates(settings)
+    check_optimizer(settings.optimizer_type, settings.optimizer_args, max(rates.values()))
 
 
 def warmup_steps(settings: Settings, steps: int) -> int:
@@ -89,7 +95,8 @@ class Learner:
         self.network.load(weights)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run so far was not in fp16
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def build_learner(settings: Settings, network: Network, compute: Compute, steps: int) -> Learner:

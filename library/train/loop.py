@@ -19,17 +19,17 @@ def run_training(training: Training, report: Report, events: Events, step: int, 
         epoch, done = plan.position(step)
         for batches in training.batches.of_epoch(epoch, done):
             rates = training.model.learner.rates()
-            loss, norm = training.step(batches)
+            loss, norm = training.step(step, batches)
             step += 1
             report.step(step, loss, norm, rates, plan.effective_batch)
             events.after_step(step)
+            if plan.position(step)[1] == 0:
+                events.after_epoch(step, epoch + 1)
             if step == plan.steps:
                 break
             if training.compute.any(stop.asked):
                 warn(f"stopped after step {step} of {plan.steps}; saving what was learned.")
                 events.at_stop(step)
                 return stop.status
-        if plan.position(step)[1] == 0:
-            events.after_epoch(step, epoch + 1)
     events.at_end(step)
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -37,13 +38,13 @@ def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, sizes:
     """The most memory that training will hold on the device, in GB (10^9 bytes), for the largest bucket of `sizes`.
 
     Weights, gradients, the optimizer's state, and what the forward pass keeps; the allocator's slack and the
-    driver's own share (some hundred MB on a GPU) come on top.
+    driver's own share (some hundred MB on a GPU) come on top. On a CPU it is the memory of the whole process.
     """
     trained = model.learner.parameters
-    weights = {
-        id(each): each for module in _resident(model) for each in (*module.parameters(), *module.buffers())
-    }
-    fixed = sum(weight.nbytes for weight in weights.values())
+    if compute.device.type == "cpu":
+        fixed = psutil.Process().memory_info().rss
+    else:
+        fixed = sum(each.nbytes for module in _resident(model) for each in (*module.parameters(), *module.buffers()))
     gradients = sum(parameter.nbytes for parameter in trained)
     states = sum(parameter.numel() for parameter in trained) * _state_bytes(settings, compute.device)
     largest = max(sizes, key=lambda size: size[0] * size[1])

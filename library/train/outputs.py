@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from PIL.PngImagePlugin import PngInfo
 
-from library.adapters.keys import to_diffusers
 from library.adapters.metadata import save_adapter
 from library.adapters.network import Network
 from library.log import say
@@ -63,11 +62,8 @@ class Outputs:
 
     def save_network(self, path: Path, network: Network, metadata: Mapping[str, str]) -> None:
         """Writes the LoRA in the layout of `save_model_as` and reads it back."""
-        if self.settings.save_model_as == "diffusers":
-            tensors = to_diffusers(network.weights())
-        else:
-            tensors = network.state_dict()
-        save_adapter(path, tensors, metadata, SAVE_DTYPES[self.settings.save_precision])
+        settings = self.settings
+        save_adapter(path, network.state_dict(), metadata, SAVE_DTYPES[settings.save_precision], settings.save_model_as)
 
     def save_picture(self, path: Path, preview: Preview) -> None:
         """Writes a preview with its prompt inside, as the web UIs do."""
@@ -82,16 +78,22 @@ class Outputs:
         save_state(path, state)
         return path
 
-    def keep_epoch(self, epoch: int, path: Path) -> None:
-        """Remembers a written epoch file; `save_last_n_epochs` of them stay, as in sd-scripts."""
+    def note_epoch(self, epoch: int, path: Path) -> None:
+        """Remembers an epoch file, before it is written, so that the state beside it knows of it too."""
         self._epoch_files.append((epoch, path))
+
+    def note_step(self, step: int, path: Path) -> None:
+        """Remembers a step file, before it is written."""
+        self._step_files.append((step, path))
+
+    def clear_epochs(self) -> None:
+        """Removes old epoch files; the last `save_last_n_epochs` of them stay, as in sd-scripts."""
         files, states = self.settings.save_last_n_epochs, self.settings.save_last_n_epochs_state
         numbers = [number for number, _ in self._epoch_files]
         _clear(self._epoch_files, _count_limit(numbers, files), _count_limit(numbers, states or files))
 
-    def keep_step(self, step: int, path: Path) -> None:
-        """Remembers a written step file; those of the last `save_last_n_steps` steps stay, as in sd-scripts."""
-        self._step_files.append((step, path))
+    def clear_steps(self, step: int) -> None:
+        """Removes old step files; those of the last `save_last_n_steps` steps stay, as in sd-scripts."""
         files, states = self.settings.save_last_n_steps, self.settings.save_last_n_steps_state
         _clear(self._step_files, _span_limit(step, files), _span_limit(step, states or files))
 

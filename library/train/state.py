@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,7 +85,10 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> State:
 def newest_state(output_dir: Path, output_name: str) -> Path | None:
     """The whole state folder of this output name that is furthest on, for `resume = "auto"`."""
     found = []
-    for folder in output_dir.glob(f"{output_name}-*-state"):
+    own = re.compile(rf"{re.escape(output_name)}(-\d{{6,}}|-step\d{{8,}})?-state")
+    for folder in output_dir.iterdir() if output_dir.is_dir() else ():
+        if not own.fullmatch(folder.name):
+            continue
         try:
             found.append((_read_manifest(folder)["progress"]["step"], folder.name, folder))
         except InputError:

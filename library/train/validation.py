@@ -20,11 +20,8 @@ FRACTIONS = (0.125, 0.375, 0.625, 0.875)
 
 def validation_slices(dataset: Dataset, batch_size: int, limit: int | None) -> list[Slice]:
     """The held-out samples in batches of one size each; at most `limit` batches."""
-    slices = []
-    for effective in dataset.plan(0, batch_size):
-        samples = tuple(sample for sample in effective.samples if sample is not None)
-        slices.append(Slice(samples, epoch=0, count=1))  # a count of 1 leaves every loss its full weight
-    return slices[:limit]
+    # A count of 1 leaves every loss its full weight.
+    return [Slice(samples, epoch=0, count=1) for samples in dataset.plan(0, batch_size)][:limit]
 
 
 @dataclass(frozen=True)

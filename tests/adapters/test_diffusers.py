@@ -1,4 +1,4 @@
-"""Our files in diffusers: every key is taken, and the models answer as they did with the adapter in training."""
+"""Our files in diffusers: every key is taken, the models answer as with the adapter in training."""
 
 import logging
 from pathlib import Path

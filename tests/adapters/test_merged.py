@@ -6,24 +6,35 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from library.adapters.keys import read_adapter
+from library.adapters.keys import LoraWeights, read_adapter, to_kohya
 from library.adapters.merged import load_adapters
 from library.adapters.metadata import save_adapter
 from library.errors import InputError
+from library.weights import load_tensors
 
 RESNET = "lora_unet_down_blocks_0_resnets_0_conv1"
 
 
 @pytest.fixture
-def files(make, tmp_path: Path) -> list[Path]:
+def files(modules, layers, tmp_path: Path) -> list[Path]:
     """Two adapters of different ranks, one in each layout."""
     paths = []
     for rank, layout in ((4, "safetensors"), (3, "diffusers")):
-        network = make(seed=rank, dim=rank)
+        adapted = {}
+        for part, chosen in layers.items():
+            for path, stem in chosen.items():
+                adapted[stem] = random_layer(modules[part].get_submodule(path).weight, rank)
         paths.append(tmp_path / f"{layout}.safetensors")
-        save_adapter(paths[-1], network.state_dict(), {}, layout=layout)
-        network.detach()
+        save_adapter(paths[-1], to_kohya(adapted), {}, layout=layout)
     return paths
+
+
+def random_layer(weight: torch.Tensor, rank: int) -> LoraWeights:
+    """Random values for a layer of this weight."""
+    ones = (1,) * (weight.dim() - 2)
+    generator = torch.Generator().manual_seed(weight.numel() + rank)
+    down = torch.randn(rank, weight.shape[1], *ones, generator=generator) * 0.1
+    return LoraWeights(down, torch.randn(weight.shape[0], rank, *ones, generator=generator) * 0.1, 2.0)
 
 
 def test_a_merged_file_answers_as_the_adapter_does(modules, layers, make, run, files) -> None:
@@ -32,7 +43,8 @@ def test_a_merged_file_answers_as_the_adapter_does(modules, layers, make, run, f
     found = run(modules)
     merged.restore()
     assert all(torch.equal(values, base[part]) for part, values in run(modules).items())
-    network = make(seed=4, dim=4)
+    network = make(dim=4)
+    network.load(load_tensors(files[0]))
     with network.scaled(0.7):
         expected = run(modules)
     for part, values in found.items():

@@ -41,8 +41,8 @@ FACTS = TrainingFacts(
 )
 
 # Everything that sd-scripts always writes; reference: its train_network.py of 2025.
-ALWAYS = """session_id training_started_at training_finished_at output_name learning_rate text_encoder_lr unet_lr
-num_train_images num_validation_images num_reg_images num_batches_per_epoch num_epochs epoch steps
+ALWAYS = """session_id training_started_at training_finished_at output_name learning_rate text_encoder_lr
+unet_lr num_train_images num_validation_images num_reg_images num_batches_per_epoch num_epochs epoch steps
 gradient_checkpointing gradient_accumulation_steps max_train_steps lr_warmup_steps lr_scheduler network_module
 network_dim network_alpha network_dropout mixed_precision full_fp16 v2 base_model_version clip_skip
 max_token_length cache_latents seed lowram noise_offset multires_noise_iterations multires_noise_discount
@@ -79,7 +79,7 @@ def test_every_entry_of_sd_scripts_is_there_as_a_string() -> None:
 
 
 def test_a_web_ui_reads_it(tmp_path: Path) -> None:
-    """As AUTOMATIC1111 does: values that begin with a brace are JSON, times are numbers, SD1 is not SDXL or SD2."""
+    """As AUTOMATIC1111 does: values that begin with a brace are JSON, times are numbers, SD1 is not SDXL."""
     save_adapter(tmp_path / "a.safetensors", STATE, training_metadata(FACTS))
     with open(tmp_path / "a.safetensors", "rb") as file:
         assert file.read(10)[8:] == b'{"'

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from library.adapters.keys import dims_of
 from library.adapters.metadata import save_adapter
@@ -16,8 +15,6 @@ from tests.toys import toy_text_encoder
 
 PARTS = ("unet", "text_encoder")
 LEAVES = ("lora_down.weight", "lora_up.weight")
-CONV = "down_blocks.0.attentions.0.proj_in"
-LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 def plain(modules, layers, **changes):
@@ -62,38 +59,6 @@ def test_it_begins_as_the_base_model(modules, layers, run: Callable) -> None:
     assert all(torch.equal(before[part], after[part]) for part in PARTS)
 
 
-def test_start_values_belong_to_seed_and_layer(modules, layers) -> None:
-    torch.manual_seed(0)
-    stream = torch.get_rng_state()
-    network = plain(modules, layers)
-    assert torch.equal(stream, torch.get_rng_state())
-    first = network.state_dict()
-    network.detach()
-    torch.manual_seed(1)
-    alone = plain({"unet": modules["unet"]}, {"unet": {CONV: layers["unet"][CONV]}})
-    key = f"{layers['unet'][CONV]}.lora_down.weight"
-    assert torch.equal(alone.state_dict()[key], first[key])
-    alone.detach()
-    other = plain(modules, layers, seed=6).state_dict()
-    assert not torch.equal(other[key], first[key])
-    downs = [tensor for name, tensor in first.items() if name.endswith("lora_down.weight")]
-    assert all(tensor.abs().max() <= tensor[0].numel() ** -0.5 for tensor in downs)
-    spread = torch.cat([(tensor * tensor[0].numel() ** 0.5).flatten() for tensor in downs])
-    assert abs(spread.std() - 3**-0.5) < 0.02
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_adapters_are_float32_on_a_half_precision_base(modules, layers, dtype: torch.dtype) -> None:
-    reference = plain(modules, layers)
-    expected = reference.state_dict()
-    reference.detach()
-    network = plain({part: modules[part].to(dtype) for part in PARTS}, layers)
-    parameters = [each for part in PARTS for each in network.parameters(part)]
-    assert {each.dtype for each in parameters} == {torch.float32}
-    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
-    assert all(each.dtype == dtype for each in modules["unet"].parameters() if not each.requires_grad)
-
-
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_step_moves_the_adapters_and_nothing_else(
@@ -122,25 +87,6 @@ def test_a_step_moves_the_adapters_and_nothing_else(
     moved = {id(new) for old, new in zip(before, every, strict=True) if not torch.equal(old, new)}
     # At the UNet's bottom a toy picture is one pixel, whose attention to itself has no gradient.
     assert moved <= learning and len(moved) > 0.95 * len(learning)
-
-
-def test_a_layer_adds_scaled_up_times_down(modules, make: Callable) -> None:
-    base = {path: modules["unet"].get_submodule(path) for path in (CONV, LINEAR)}
-    network = make()
-    stems = dict(zip((CONV, LINEAR), ("proj_in", "transformer_blocks_0_attn2_to_k"), strict=True))
-    inputs = {CONV: torch.randn(2, 16, 5, 5), LINEAR: torch.randn(2, 7, 32)}
-    for path, values in inputs.items():
-        weights = network.weights()[f"lora_unet_down_blocks_0_attentions_0_{stems[path]}"]
-        down, up = weights.down.flatten(1), weights.up.flatten(1)
-        product = torch.einsum(
-            "or,ri,...i->...o", up, down, values.movedim(1, -1) if path == CONV else values
-        )
-        product = product.movedim(-1, 1) if path == CONV else product
-        wrapped = modules["unet"].get_submodule(path)
-        for factor in (0.0, 0.5, -1.5):
-            with network.scaled(factor):
-                expected = base[path](values) + factor * 2.0 / 4 * product
-                torch.testing.assert_close(wrapped(values), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_scaling_and_disabling_end_with_their_blocks(modules, make: Callable, run: Callable) -> None:
@@ -235,14 +181,6 @@ def test_what_a_file_lacks_or_has_too_much_is_said(
         make(layers=few).start_from(path)
 
 
-def test_dropout_works_in_training_only(modules, make: Callable, run: Callable) -> None:
-    make(dropout=0.5)
-    first, second = run(modules), run(modules)
-    assert torch.equal(first["unet"], second["unet"])
-    modules["unet"].train()
-    assert not torch.equal(run(modules)["unet"], run(modules)["unet"])
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -255,9 +193,3 @@ def test_dropout_works_in_training_only(modules, make: Callable, run: Callable) 
 def test_wrong_networks_are_refused(modules, layers, changes: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         plain(modules, layers, **changes)
-
-
-def test_only_linear_layers_and_convolutions_are_wrapped(modules, make: Callable) -> None:
-    network = make()
-    bases = {type(layer.get_base_layer()) for part in PARTS for layer in network.layers[part].values()}
-    assert bases == {nn.Linear, nn.Conv2d}

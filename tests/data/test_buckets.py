@@ -24,6 +24,10 @@ def test_as_many_as_sd_scripts(side: int, lowest: int, highest: int, step: int, 
     assert len(bucket_sizes((side, side), lowest, highest, step)) == count
 
 
+def test_the_shortest_side_is_never_above_the_resolution() -> None:
+    assert (192, 320) in bucket_sizes((192, 320), 256, 1024, 64)
+
+
 def test_the_list_for_512() -> None:
     sizes = bucket_sizes((512, 512), 256, 1024, 64)
     assert sizes[:6] == [(256, 832), (256, 896), (256, 960), (256, 1024), (320, 704), (320, 768)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from library.data.epochs import EffectiveBatch, Sample, list_samples, plan_epoch
+from library.data.epochs import Sample, list_samples, plan_epoch
 from library.data.folders import Subset
 from library.data.pictures import Picture
 from tests.data.samples import imagined
@@ -44,16 +44,13 @@ def test_every_sample_comes_once_in_batches_of_one_size(
     samples: tuple[Sample, ...], seed: int, epoch: int, effective: int
 ) -> None:
     plan = plan_epoch(samples, seed, epoch, effective)
-    shown = [sample for batch in plan for sample in batch.real]
+    shown = [sample for batch in plan for sample in batch]
     assert sorted(sample.index for sample in shown) == list(range(len(samples)))
     for batch in plan:
-        assert len(batch.samples) == len(batch.weights) == effective
-        assert {sample.picture.size for sample in batch.real} == {batch.size}
-        expected = [sample.loss_weight if sample else 0.0 for sample in batch.samples]
-        assert list(batch.weights) == expected
-        assert batch.samples[: len(batch.real)] == batch.real, "padding comes last"
-    short = Counter(batch.size for batch in plan if len(batch.real) < effective)
-    assert all(count == 1 for count in short.values()), "only a bucket's last batch is padded"
+        assert 1 <= len(batch) <= effective
+        assert len({sample.picture.size for sample in batch}) == 1
+    short = Counter(batch[0].picture.size for batch in plan if len(batch) < effective)
+    assert all(count == 1 for count in short.values()), "only a bucket's last batch is short"
 
 
 @settings(max_examples=40)
@@ -73,14 +70,14 @@ def test_micro_batches_of_any_split_make_up_the_same_steps(
 ) -> None:
     plan = plan_epoch(samples, seed, 1, batch * processes * 2)
 
-    def steps(batch_size: int, world_size: int) -> list[list[Sample | None]]:
+    def steps(batch_size: int, world_size: int) -> list[list[Sample]]:
         starts = range(0, batch * processes * 2, batch_size * world_size)
         return [
             [
                 sample
                 for start in starts
                 for rank in range(world_size)
-                for sample in whole.samples[start + rank * batch_size : start + (rank + 1) * batch_size]
+                for sample in whole[start + rank * batch_size : start + (rank + 1) * batch_size]
             ]
             for whole in plan
         ]
@@ -92,11 +89,15 @@ def test_samples_and_batches_are_shuffled_anew_each_epoch_and_by_seed() -> None:
     samples = list_samples(shaped(TRAIN, [0] * 12 + [1] * 12), 1.0)
 
     def order(seed: int, epoch: int) -> list[int]:
-        return [sample.index for batch in plan_epoch(samples, seed, epoch, 3) for sample in batch.real]
+        return [sample.index for batch in plan_epoch(samples, seed, epoch, 3) for sample in batch]
 
     orders = [order(1, 0), order(1, 1), order(2, 0), list(range(24))]
     assert all(first != second for first, second in pairwise([*orders, orders[0]]))
-    sizes = [batch.size for batch in plan_epoch(samples, 1, 0, 3)]
+    batches = [{frozenset(b) for b in plan_epoch(samples, 1, epoch, 3)} for epoch in range(2)]
+    assert batches[0] != batches[1], "other samples meet"
+    shapes = {tuple(b[0].picture.size for b in plan_epoch(samples, 1, epoch, 3)) for epoch in range(8)}
+    assert len(shapes) > 4, "the batches come in another order"
+    sizes = [batch[0].picture.size for batch in plan_epoch(samples, 1, 0, 3)]
     assert sizes not in (sorted(sizes), sorted(sizes, reverse=True)), "the sizes are mixed"
 
 
@@ -126,10 +127,3 @@ def test_regularisation_matches_training(train: int, reg: int, reg_repeats: int,
     assert len({(sample.picture.key, sample.repeat) for sample in regs}) == len(regs)
     assert {sample.loss_weight for sample in regs} <= {0.3}
     assert {sample.loss_weight for sample in samples if not sample.is_reg} == {1.0}
-
-
-def test_padding_weighs_nothing() -> None:
-    (sample,) = list_samples(shaped(TRAIN, [0]), 1.0)
-    (batch,) = plan_epoch([sample], 0, 0, 3)
-    assert batch == EffectiveBatch((128, 128), (sample, None, None), (1.0, 0.0, 0.0))
-    assert batch.real == (sample,)

@@ -45,11 +45,12 @@ def test_a_changed_picture_is_read_again(tmp_path: Path, reads: list[Path], chan
     before = index.examine(path)
     index.save()
     stamp = path.stat()
-    draw(path, (20, 20), seed=1)
+    if change == "size":
+        draw(path, (20, 20), seed=1)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + (change == "time")))
     after = PictureIndex(tmp_path).examine(path)
     assert len(reads) == 2
-    assert after.sha256 != before.sha256 and after[1:] == (20, 20)
+    assert (after == before) == (change == "time")
 
 
 def test_broken_pictures_are_told_and_tried_again(tmp_path: Path, reads: list[Path]) -> None:

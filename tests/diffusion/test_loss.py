@@ -36,7 +36,7 @@ def test_the_epsilon_weight_is_that_of_diffusers_scripts() -> None:
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_the_weights_mean_the_same_error_in_the_latents(prediction_type: str) -> None:
-    """Weight times the model's own error = min(snr, gamma) times the error in x_0, for one wrong prediction."""
+    """Weight times the model's own error = min(snr, gamma) times the error in x_0, for one prediction."""
     schedule = scaled_linear(*SD1)
     timesteps = torch.tensor([0, 200, 500, 900])
     signal = schedule.alphas_cumprod[timesteps].double().sqrt()

@@ -151,7 +151,7 @@ def test_training_and_drawing_predict_the_same(family: SD1) -> None:
 def test_latents_of_pictures_and_back(family: SD1, folder: Path, dtype: torch.dtype) -> None:
     vae = family.load_vae(dtype)
     theirs = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype)
-    pixels = torch.rand(2, 3, 64, 48) * 2 - 1
+    pixels = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):  # which must not touch the VAE
         mean, logvar = family.encode_images(vae, pixels)
         picture = family.decode_latents(vae, mean * family.latent_scale)
@@ -161,7 +161,7 @@ def test_latents_of_pictures_and_back(family: SD1, folder: Path, dtype: torch.dt
     assert mean.shape == (2, 4, 8, 6) and picture.shape == (2, 3, 64, 48)
     assert {mean.dtype, logvar.dtype, picture.dtype} == {torch.float32}
     assert torch.equal(mean, expected.mean.float()) and torch.equal(logvar, expected.logvar.float())
-    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    tolerance = 1e-4 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(picture, decoded.float().clamp(-1, 1), atol=tolerance, rtol=tolerance)
 
 

@@ -1,0 +1,17 @@
+"""The defaults that the contracts fix for the model, the pictures and the captions."""
+
+from library.settings import data_fields
+
+
+def test_defaults() -> None:
+    pictures, captions, buckets = (
+        data_fields.PictureFields(),
+        data_fields.CaptionFields(),
+        data_fields.BucketFields(),
+    )
+    assert (pictures.resolution, pictures.train_batch_size, pictures.dataset_repeats) == ((512, 512), 1, 1)
+    assert pictures.cache_latents and not pictures.flip_aug and not pictures.skip_unreadable
+    assert (captions.caption_extension, captions.caption_separator, captions.keep_tokens) == (".txt", ",", 0)
+    assert (buckets.min_bucket_reso, buckets.max_bucket_reso, buckets.bucket_reso_steps) == (256, 1024, 64)
+    assert data_fields.ModelFields().max_token_length == 75
+    assert data_fields.ValidationFields().validation_split == 0.0
