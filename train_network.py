@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         outputs=Outputs(settings),
         previews=make_previews(settings, prompts, model, vae, compute),
         validation=make_validation(settings, watched, objective),
-        facts=training_facts(settings, family, model.learner, plan, datasets),
+        facts=training_facts(settings, family, model.learner, plan, datasets, state),
         identity=identity,
     )
 

@@ -10,13 +10,13 @@ from demo.templates import HALF, Stencils, accessories, bodies, half
 from demo.world import ACCESSORIES, BODY_COLORS, SHAPES, Creature
 
 FIT_NEEDED = 0.80  # overlap of body and best shape, below which it is no shape of the world
-FORM_NEEDED = 0.65  # overlap below which the body is not even a misdrawn shape but a smear
+FORM_NEEDED = 0.75  # overlap below which the body is not even a misdrawn shape but a smear
 ACCESSORY_NEEDED = 0.62  # part of an accessory's ink, and of its white, that must be where it belongs
 APART = 16  # half pixels between two accessories; nearer, the weaker is the stronger one misread
 COLOR_NEEDED = 0.70  # part of the coloured body that one colour must hold, of what has a colour word at all
-NAMED_NEEDED = 0.50  # part of the coloured body that must have a colour word
-ODD_ALLOWED = 0.012  # part of the picture that may be of no colour that belongs there
-OUTLINE_NEEDED = 0.42  # part of the body's outline that must be dark
+NAMED_NEEDED = 0.20  # part of the coloured body that must have a colour word
+ODD_ALLOWED = 0.006  # part of the picture that may be of no colour that belongs there
+OUTLINE_NEEDED = 0.47  # part of the body's outline that must be dark
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ STRIPE_HEIGHT = 5  # pixels at least, of stripes and of what is between them
 SOFT_EDGE = 3  # pixels from a stripe into the mixed colours between it and the next
 ROW_WIDTH = 6  # pixels of skin that make a row worth judging
 KNOB_AREA = (50, 500)  # pixels; antennae's knobs are discs of about 180 to 280
-KNOB_FILL = 0.62  # part of its bounding box that a knob fills; a disc fills 0.79
+KNOB_FILL = 0.55  # part of its bounding box that a knob fills; a disc fills 0.79
 KNOB_DISTANCE = 0.3  # of the body's width; sideways between a knob and the body's middle, at least
 
 

@@ -1,6 +1,7 @@
 """Training the demo's VAE: crops of the world, some in other colours and shapes so that it carries them too."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from demo.world import OUTLINE, PALETTE, SIZE, Canvas, Color, draw, random_for, 
 
 CROP = 64  # pixels
 LEARNING_RATE = 2e-3
+DECODER_LEARNING_RATE = 1e-3
 KL_WEIGHT = 1e-4  # per latent number; light, but enough to keep latents smooth for the diffusion model
 FULL_PICTURES_FROM = 0.85  # the last part sees whole pictures, whose group-norm statistics differ from crops'
 
@@ -100,27 +102,59 @@ def vae_loss(vae: AutoencoderKL, pictures: torch.Tensor, noise: torch.Generator)
 
 
 def train_vae(work: Path, budget: Budget, seed: int, device: torch.device, crops: int = 12) -> AutoencoderKL:
-    """Train, or go on from `work`/vae.pt, until the budget is spent."""
+    """Train, or go on from `work`/vae.pt, until the budget is spent: crops first, whole pictures at the end."""
     torch.manual_seed(seed)
     vae = build_vae().to(device)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    path = work / "vae.pt"
+
+    def pictures(step: int) -> torch.Tensor:
+        """Crops, then whole pictures."""
+        return training_batch(seed, step, crops, full=budget.fraction >= FULL_PICTURES_FROM)
+
+    _train(vae, list(vae.parameters()), pictures, work / "vae.pt", budget, LEARNING_RATE)
+    return vae.eval()
+
+
+def train_decoder(
+    work: Path, vae: AutoencoderKL, budget: Budget, seed: int, device: torch.device, crops: int = 16
+) -> AutoencoderKL:
+    """Train the decoder alone on whole pictures: latents stay what they are, and the UNet that knows them."""
+    vae.to(device).requires_grad_(False)
+    learning = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    for parameter in learning:
+        parameter.requires_grad_(True)
+
+    def pictures(step: int) -> torch.Tensor:
+        """Whole pictures that `train_vae` has not seen."""
+        return training_batch(seed + 1, step, crops, full=True)
+
+    _train(vae, learning, pictures, work / "decoder.pt", budget, DECODER_LEARNING_RATE)
+    return vae.eval().requires_grad_(False)
+
+
+def _train(
+    vae: AutoencoderKL,
+    learning: list[torch.nn.Parameter],
+    pictures: Callable[[int], torch.Tensor],
+    path: Path,
+    budget: Budget,
+    rate: float,
+) -> None:
+    """Train `learning` until the budget is spent; goes on from the checkpoint at `path`."""
+    optimizer = torch.optim.AdamW(learning, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
     if state := load_checkpoint(path, budget):
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
+    device = learning[0].device
     while budget.fraction < 1.0:
         step = budget.done_steps
-        set_rate(optimizer, LEARNING_RATE * rate_factor(budget))
-        full = budget.fraction >= FULL_PICTURES_FROM
-        pictures = training_batch(seed, step, crops, full).to(device)
-        loss = vae_loss(vae, pictures, torch.Generator().manual_seed(seed + step))
+        set_rate(optimizer, rate * rate_factor(budget))
+        loss = vae_loss(vae, pictures(step).to(device), torch.Generator().manual_seed(step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         budget.tick()
         if step % 100 == 0 or budget.fraction >= 1.0:
-            print(f"vae step {step} {budget.done_seconds:.0f} s loss {loss.item():.4f}", flush=True)
+            print(f"{path.stem} step {step} {budget.done_seconds:.0f} s loss {loss.item():.4f}", flush=True)
         if step % 500 == 499 or budget.fraction >= 1.0:
             save_checkpoint(path, {"vae": vae.state_dict(), "optimizer": optimizer.state_dict()}, budget)
-    return vae.eval()

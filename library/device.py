@@ -56,15 +56,16 @@ class Compute:
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Adds up every parameter's gradient over all processes, in one transfer.
 
+        A parameter without one gets zeros, in one process as in several, because optimizers treat it differently.
         An adapter's gradients are a few megabytes, so one flat sum costs less than buckets and hooks would.
         """
-        if self.world_size == 1:
-            return
         gradients = []
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
+        if self.world_size == 1:
+            return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         torch.distributed.all_reduce(flat)
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

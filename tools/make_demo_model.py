@@ -18,16 +18,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=12000, help="pictures of the world to train on")
     parser.add_argument("--vae_minutes", type=float, default=13.0, help="time for the VAE")
     parser.add_argument("--unet_minutes", type=float, default=80.0, help="time for UNet and text encoder")
+    parser.add_argument("--decoder_minutes", type=float, default=10.0, help="time for the VAE's decoder at the end")
     parser.add_argument("--vae_steps", type=int, help="steps for the VAE, instead of minutes")
     parser.add_argument("--unet_steps", type=int, help="steps for UNet and text encoder, instead of minutes")
+    parser.add_argument("--decoder_steps", type=int, help="steps for the decoder, instead of minutes")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step; each is used at two timesteps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default a GPU where there is one")
     settings = parser.parse_args()
     if settings.pictures < 1 or settings.batch < 1:
         parser.error("--pictures and --batch must be 1 or more")
-    if min(settings.vae_minutes, settings.unet_minutes) <= 0:
-        parser.error("--vae_minutes and --unet_minutes must be above 0")
+    if min(settings.vae_minutes, settings.unet_minutes, settings.decoder_minutes) <= 0:
+        parser.error("--vae_minutes, --unet_minutes and --decoder_minutes must be above 0")
     return settings
 
 
@@ -42,7 +44,7 @@ def main() -> int:
     from demo.structure import write_model, write_tokenizer
     from demo.training import Budget
     from demo.unet_training import cache_world, train_unet
-    from demo.vae_training import train_vae
+    from demo.vae_training import train_decoder, train_vae
 
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     work, seed = settings.work, settings.seed
@@ -62,7 +64,12 @@ def main() -> int:
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     average = train_unet(world, tokenizer, work, unet_budget, seed, device, snapshot, settings.batch)
     snapshot(average)
-    print(f"{settings.output}: VAE {vae_budget.done_steps} steps, UNet {unet_budget.done_steps} steps")
+
+    decoder_budget = Budget(60 * settings.decoder_minutes, settings.decoder_steps)
+    train_decoder(work, vae, decoder_budget, seed, device)
+    snapshot(average)
+    steps = f"VAE {vae_budget.done_steps}, UNet {unet_budget.done_steps}, decoder {decoder_budget.done_steps} steps"
+    print(f"{settings.output}: {steps}")
     return 0
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from library.data.dataset import Dataset
 from library.lookup import ADAPTERS, resolve
 from library.models.family import Family
 from library.optim.optimizers import describe
-from library.settings import Settings
+from library.settings import ResolvedSubset, Settings
 from library.train.data import Datasets, cache_folder
 from library.train.learner import Learner, warmup_steps
 from library.train.model import network_arguments
 from library.train.plan import Plan
+from library.train.state import State
 
 # Settings that may differ when a run goes on: how long it is, where files lie, how its samples are cut into
 # batches and computed, and what is only looked at. What they stand for is compared by content instead.
@@ -50,7 +51,15 @@ def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Pla
         "effective_batch_size": plan.effective_batch,
         "base_model": {part: family.fingerprint(part, folder) for part in ("unet", "text_encoder", "vae")},
         "pictures_and_captions": _content_of(dataset),
+        "datasets": [_decisive(subset) for subset in settings.subset_tables()],
     }
+
+
+def _decisive(subset: ResolvedSubset) -> dict[str, Any]:
+    """What a dataset table decides, wherever its pictures lie."""
+    values = asdict(subset) | {"resolution": list(subset.resolution)}
+    del values["image_dir"]
+    return values
 
 
 def _content_of(dataset: Dataset) -> str:
@@ -63,9 +72,12 @@ def _content_of(dataset: Dataset) -> str:
 
 
 def training_facts(
-    settings: Settings, family: Family, learner: Learner, plan: Plan, datasets: Datasets
+    settings: Settings, family: Family, learner: Learner, plan: Plan, datasets: Datasets, state: State | None
 ) -> TrainingFacts:
-    """What the metadata says of this run, but for what changes until a file is written."""
+    """What the metadata says of this run, but for what changes until a file is written.
+
+    A run that goes on from `state` began when that one did.
+    """
     dataset, network = datasets.train, learner.network
     held_out = datasets.validation if settings.validation_split else None
     return TrainingFacts(
@@ -81,7 +93,7 @@ def training_facts(
         network_alpha=network.alpha,
         network_dropout=settings.network_dropout,
         network_args=network_arguments(settings),
-        started_at=time.time(),
+        started_at=state.progress["started_at"] if state else time.time(),
         epochs=plan.epochs,
         warmup_steps=warmup_steps(settings, plan.steps),
         optimizer=describe(learner.optimizer, settings.optimizer_args),
