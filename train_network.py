@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     from library.device import start_compute
     from library.log import say
     from library.models.family import open_family
-    from library.train.batches import Batches, Latents
+    from library.train.batches import open_batches
     from library.train.captions import captions_of_run
     from library.train.data import encode_pictures, open_datasets
     from library.train.dry_run import describe_run
@@ -58,19 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     # ---- latents: the VAE encodes what the cache lacks, then leaves the device
     vae = family.load_vae(compute.dtype)
     cache = encode_pictures(settings, datasets.all, family, vae, compute)
-    batches, watched = (
-        Batches(
-            family,
-            vae,
-            Latents(dataset, cache, compute.device),
-            plan,
-            compute,
-            settings.max_data_loader_n_workers,
-        )
-        if dataset
-        else None
-        for dataset in (datasets.train, datasets.validation)
-    )
+    batches = open_batches(settings, datasets.train, family, vae, cache, plan, compute)
+    watched = None
+    if datasets.validation:
+        watched = open_batches(settings, datasets.validation, family, vae, cache, plan, compute)
 
     # ---- text encoders, UNet, adapters and optimizer
     model = build_model(settings, family, compute, plan.steps, captions)

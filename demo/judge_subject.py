@@ -14,12 +14,13 @@ MOSTLY, HARDLY = (
     0.6,
     0.35,
 )  # part of a row's skin that a stripe's colour holds in the stripe, and between stripes
-STRIPE_HEIGHT = 5  # pixels at least, of stripes and of what is between them
-SOFT_EDGE = 3  # pixels from a stripe into the mixed colours between it and the next
-ROW_WIDTH = 6  # pixels of skin that make a row worth judging
-KNOB_AREA = (50, 500)  # pixels; antennae's knobs are discs of about 180 to 280
-KNOB_FILL = 0.55  # part of its bounding box that a knob fills; a disc fills 0.79
-KNOB_DISTANCE = 0.3  # of the body's width; sideways between a knob and the body's middle, at least
+STRIPE_HEIGHT = 3  # rows at least, of stripes and of what is between them; rows of eyes may have no skin to judge
+STALK_WIDTH = 5  # pixels, more than a stalk's and less than the radius of anything else
+ROW_WIDTH = 5  # pixels of skin that make a row worth judging
+KNOB_AREA = (80, 500)  # pixels; antennae's knobs are discs of about 180 to 280
+KNOB_SPREAD = 1.15  # its pixels' mean square distance from their middle, in that of a disc of the same area
+STALK_HEIGHT = 4  # pixels at least, up from the body to a knob
+KNOB_DISTANCE = 0.3  # of half the body's width; sideways between a knob and the body's middle, at least
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,11 @@ def has_stripes(sight: Sight, color: str) -> bool:
 
 
 def body_of(sight: Sight) -> Mask:
-    """The largest piece of skin: stripes meet but for a soft edge, while the knobs stand well apart."""
-    return biggest(ndimage.binary_dilation(sight.skin, iterations=SOFT_EDGE)) & sight.skin
+    """The skin of the figure's largest part, once all that is as thin as a stalk is taken away."""
+    reach = np.arange(-STALK_WIDTH, STALK_WIDTH + 1)
+    disc = reach[:, None] ** 2 + reach**2 <= STALK_WIDTH**2
+    solid = ndimage.binary_opening(ndimage.binary_fill_holes(sight.figure), disc)
+    return biggest(solid) & sight.skin
 
 
 def _runs(kinds: NDArray[np.intp]) -> list[int]:
@@ -75,27 +79,35 @@ def has_antennae(sight: Sight) -> bool:
     """Whether a round knob stands over the body's left and one over its right, each on an ink stalk."""
     body = body_of(sight)
     rows, columns = np.nonzero(body)
-    middle, width = (columns.min() + columns.max()) / 2, np.ptp(columns)
+    middle, half_width = (columns.min() + columns.max()) / 2, np.ptp(columns) / 2
     sides = set()
-    for row, column in knobs(sight, body):
-        aside = column - middle
-        if row < rows.min() and KNOB_DISTANCE * width / 2 <= abs(aside) <= width:
+    for knob in knobs(sight, body):
+        aside = knob.column - middle
+        if knob.row + knob.radius + STALK_HEIGHT <= rows.min() and KNOB_DISTANCE <= abs(aside) / half_width <= 2.0:
             sides.add(aside > 0)
     return sides == {True, False}
 
 
-def knobs(sight: Sight, body: Mask) -> list[tuple[float, float]]:
-    """The middles (row, column) of round coloured spots that dark lines join to the body's figure."""
-    spots = drop_specks(sight.skin & ~body)
+@dataclass(frozen=True)
+class Knob:
+    """A disc; its middle and radius in pixels."""
+
+    row: float
+    column: float
+    radius: float
+
+
+def knobs(sight: Sight, body: Mask) -> list[Knob]:
+    """The round coloured spots that dark lines join to the body's figure."""
     joined = _joined(sight, body)
+    parts, count = ndimage.label(drop_specks(sight.skin & ~body))
     found = []
-    parts, _ = ndimage.label(spots)
-    for number, box in enumerate(ndimage.find_objects(parts), start=1):
-        spot = parts[box] == number
-        height, width = spot.shape
-        area, round_enough = spot.sum(), 0.6 <= height / width <= 1.7 and spot.mean() >= KNOB_FILL
-        if KNOB_AREA[0] <= area <= KNOB_AREA[1] and round_enough and joined[box][spot].any():
-            found.append((box[0].start + height / 2, box[1].start + width / 2))
+    for number in range(1, count + 1):
+        spot = parts == number
+        rows, columns = np.nonzero(spot)
+        spread = (rows.var() + columns.var()) * 2 * np.pi / len(rows)  # 1 for a disc, 1.21 for an even triangle
+        if KNOB_AREA[0] <= len(rows) <= KNOB_AREA[1] and spread <= KNOB_SPREAD and joined[spot].any():
+            found.append(Knob(rows.mean(), columns.mean(), np.sqrt(len(rows) / np.pi)))
     return found
 
 

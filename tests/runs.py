@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import train_network
+from library.cli import run_program
 from library.weights import read_header
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,3 +157,11 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder with its size and time of change, to see that nothing was touched."""
     files: Iterable[Path] = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def run_to_the_end(argv: list[str]) -> int:
+    """The exit status of the program, run in this process."""
+    try:
+        run_program(lambda: train_network.main(argv))
+    except SystemExit as end:
+        return int(end.code or 0)

@@ -16,6 +16,7 @@ from library.data.images import load_pixels
 from library.data.pictures import Picture
 from library.device import Compute
 from library.models.family import Family
+from library.settings import Settings
 from library.train.plan import Plan
 from library.train.step import Batch
 
@@ -157,3 +158,17 @@ class Batches:
             return (reading[number] for number in range(len(parts)))
         pinned = self.compute.device.type == "cuda"
         return iter(DataLoader(reading, batch_size=None, num_workers=self.workers, pin_memory=pinned))
+
+
+def open_batches(
+    settings: Settings,
+    dataset: Dataset,
+    family: Family,
+    vae: nn.Module,
+    cache: LatentCache | None,
+    plan: Plan,
+    compute: Compute,
+) -> Batches:
+    """The batches of a dataset, from the cache, or by the VAE where there is none."""
+    latents = Latents(dataset, cache, compute.device)
+    return Batches(family, vae, latents, plan, compute, settings.max_data_loader_n_workers)

@@ -51,8 +51,9 @@ class TextReader:
             self._known.clear()
         for caption in captions:
             self._remember(caption)
-        columns = zip(*(self._known[caption] for caption in captions), strict=True)
-        return Condition(*(None if column[0] is None else torch.cat(column) for column in columns))
+        known = [self._known[caption] for caption in captions]
+        pooled = [each.pooled for each in known if each.pooled is not None]
+        return Condition(torch.cat([each.hidden for each in known]), torch.cat(pooled) if pooled else None)
 
     def _remember(self, caption: str) -> None:
         if caption not in self._known:
@@ -60,7 +61,8 @@ class TextReader:
                 condition = self._encode([caption])
             # The encoders may have left the device already; what they say is needed there.
             device = self.compute.device
-            self._known[caption] = Condition(*(None if each is None else each.to(device) for each in condition))
+            pooled = condition.pooled if condition.pooled is None else condition.pooled.to(device)
+            self._known[caption] = Condition(condition.hidden.to(device), pooled)
 
     def _encode(self, captions: Sequence[str]) -> Condition:
         device = next(self.encoders[0].parameters()).device

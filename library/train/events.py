@@ -124,4 +124,4 @@ class Events:
 
 def _is_due(number: int, every: int | None) -> bool:
     """Whether something that happens `every` so many is to happen at `number`."""
-    return bool(every) and number % every == 0
+    return every is not None and number % every == 0

@@ -21,20 +21,14 @@ from library.train.state import State
 
 # Settings that may differ when a run goes on: how long it is, where files lie, how its samples are cut into
 # batches and computed, and what is only looked at. What they stand for is compared by content instead.
-FREE_TO_CHANGE = {
-    *("max_train_steps", "max_train_epochs", "max_steps_per_photo", "dry_run", "resume"),
-    *(
-        "pretrained_model_name_or_path",
-        "vae",
-        "train_data_dir",
-        "reg_data_dir",
-        "datasets",
-        "network_weights",
-    ),
-    *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "mixed_precision"),
-    *("cache_latents", "vae_batch_size", "cache_dir", "max_data_loader_n_workers", "skip_unreadable"),
-    *("training_comment", "no_metadata", "max_validation_steps"),
-}
+FREE_WORDS = """
+    max_train_steps max_train_epochs max_steps_per_photo dry_run resume
+    pretrained_model_name_or_path vae train_data_dir reg_data_dir datasets network_weights
+    train_batch_size gradient_accumulation_steps gradient_checkpointing mixed_precision
+    cache_latents vae_batch_size cache_dir max_data_loader_n_workers skip_unreadable
+    training_comment no_metadata max_validation_steps
+"""
+FREE_TO_CHANGE = frozenset(FREE_WORDS.split())
 FREE_PREFIXES = ("output_", "save_", "sample_", "log", "metadata_", "validate_")
 
 
@@ -114,7 +108,5 @@ def training_facts(
 
 def _as_written(settings: Settings) -> Mapping[str, Any]:
     """The settings as sd-scripts words them in its metadata; paths are not told to whoever gets the file."""
-    values = {
-        field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "datasets"
-    }
+    values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "datasets"}
     return {name: value for name, value in values.items() if not isinstance(value, Path)}

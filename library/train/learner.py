@@ -26,9 +26,7 @@ def part_rates(settings: Settings) -> dict[str, float]:
         rates["text_encoder"] = settings.learning_rate if rate is None else rate
     rates = {part: rate for part, rate in rates.items() if rate > 0}
     if not rates:
-        raise InputError(
-            "learning_rate, unet_lr and text_encoder_lr leave nothing to learn; set one above 0."
-        )
+        raise InputError("learning_rate, unet_lr and text_encoder_lr leave nothing to learn; set one above 0.")
     return rates
 
 
@@ -114,4 +112,5 @@ def build_learner(settings: Settings, network: Network, compute: Compute, steps:
         settings.lr_scheduler_power,
     )
     scaler = torch.amp.GradScaler(compute.device.type, enabled=settings.mixed_precision == "fp16")
+    scaler.scale(torch.zeros((), device=compute.device))  # makes its tensors, also where a first step has no samples
     return Learner(network, optimizer, schedule, scaler, compute, settings.max_grad_norm)

@@ -60,9 +60,7 @@ def _state_bytes(settings: Settings, device: torch.device) -> float:
     """Bytes of optimizer state for each trained number, seen on one small matrix."""
     parameter = nn.Parameter(torch.zeros(64, 64, device=device))
     parameter.grad = torch.zeros_like(parameter)
-    optimizer = build_optimizer(
-        settings.optimizer_type, [{"params": [parameter], "lr": 1e-4}], settings.optimizer_args
-    )
+    optimizer = build_optimizer(settings.optimizer_type, [{"params": [parameter], "lr": 1e-4}], settings.optimizer_args)
     optimizer.step()
     state = optimizer.state[parameter].values()
     return sum(each.nbytes for each in state if isinstance(each, Tensor)) / parameter.numel()

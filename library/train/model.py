@@ -25,9 +25,7 @@ class Model:
     learner: Learner
 
 
-def build_model(
-    settings: Settings, family: Family, compute: Compute, steps: int, captions: Iterable[str]
-) -> Model:
+def build_model(settings: Settings, family: Family, compute: Compute, steps: int, captions: Iterable[str]) -> Model:
     """Loads the text encoders, lets them read `captions` if they are frozen, then loads the UNet.
 
     In this order the frozen text encoders have left the device before the UNet comes.
@@ -46,7 +44,9 @@ def build_model(
         for encoder in encoders:
             encoder.train()
             if settings.gradient_checkpointing:
-                encoder.gradient_checkpointing_enable({"use_reentrant": False})
+                # transformers gave it another name in 5.23.
+                old = getattr(encoder, "gradient_checkpointing_enable", None)
+                getattr(encoder, "activation_checkpointing_enable", old)({"use_reentrant": False})
     return Model(family, unet, reader, build_learner(settings, network, compute, steps))
 
 

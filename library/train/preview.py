@@ -25,22 +25,16 @@ def preview_prompts(settings: Settings, dataset: Dataset) -> list[Prompt]:
     asked = settings.sample_every_n_steps or settings.sample_every_n_epochs or settings.sample_at_first
     if not asked:
         if settings.sample_prompts:
-            warn(
-                "sample_prompts is set, but no previews are asked for; set sample_every_n_epochs = 1 to get some."
-            )
+            warn("sample_prompts is set, but no previews are asked for; set sample_every_n_epochs = 1 to get some.")
         return []
     width, height = settings.resolution
     defaults = Prompt("", width=width, height=height, seed=settings.seed, sampler=settings.sample_sampler)
     if settings.sample_prompts:
         return read_prompts(settings.sample_prompts, defaults)
-    captions = [
-        picture.caption for picture in dataset.pictures if picture.caption and not picture.subset.is_reg
-    ]
+    captions = [picture.caption for picture in dataset.pictures if picture.caption and not picture.subset.is_reg]
     first = list(dict.fromkeys(captions))[:FIRST_CAPTIONS]
     if not first:
-        raise InputError(
-            "previews are asked for, but there are no captions to draw; give sample_prompts a file."
-        )
+        raise InputError("previews are asked for, but there are no captions to draw; give sample_prompts a file.")
     say(f"sample_prompts is not set: previews draw the first {len(first)} captions.")
     return [replace(defaults, text=caption) for caption in first]
 

@@ -19,9 +19,7 @@ SMOOTHING = 0.98
 class Report:
     """Collects losses on the device and reads them every few steps, so that the device never waits for the CPU."""
 
-    def __init__(
-        self, folder: Path | None, steps: int, first_step: int, read_every: int, device: torch.device
-    ) -> None:
+    def __init__(self, folder: Path | None, steps: int, first_step: int, read_every: int, device: torch.device) -> None:
         """`folder` gets the TensorBoard files; None means that this process is silent."""
         self.folder, self.read_every, self.device = folder, read_every, device
         self.average, self.average_weight = 0.0, 0.0
@@ -47,9 +45,7 @@ class Report:
         if self._writer:
             self._writer.add_text(tag, text)
 
-    def step(
-        self, step: int, loss: Tensor, gradient_norm: Tensor, rates: Mapping[str, float], samples: int
-    ) -> None:
+    def step(self, step: int, loss: Tensor, gradient_norm: Tensor, rates: Mapping[str, float], samples: int) -> None:
         """One finished step; the tensors are scalars that stay on the device until they are read."""
         self._waiting.append((step, loss, gradient_norm, dict(rates)))
         self._samples += samples
@@ -72,9 +68,7 @@ class Report:
             self.average = SMOOTHING * self.average + (1 - SMOOTHING) * loss
             self.average_weight = SMOOTHING * self.average_weight + (1 - SMOOTHING)
             self._epoch_losses.append(loss)
-            self.scalars(
-                step, {"loss/current": loss, "loss/average": self.smoothed, "norm/gradient": norm, **rates}
-            )
+            self.scalars(step, {"loss/current": loss, "loss/average": self.smoothed, "norm/gradient": norm, **rates})
         last = self._waiting[-1][0]
         self._waiting.clear()
         self._show(last)

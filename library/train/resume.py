@@ -22,9 +22,7 @@ def find_state(settings: Settings, plan: Plan, identity: Mapping[str, Any]) -> S
     if settings.resume == "auto":
         folder = newest_state(settings.output_dir, settings.output_name)
         if folder is None:
-            say(
-                f"resume: there is no state of {settings.output_name} in {settings.output_dir} yet; starting anew."
-            )
+            say(f"resume: there is no state of {settings.output_name} in {settings.output_dir} yet; starting anew.")
             return None
     else:
         folder = Path(settings.resume)

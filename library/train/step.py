@@ -52,9 +52,7 @@ class Objective:
         `timesteps` (batch,) are drawn from the samples' own seeds unless given.
         """
         device = batch.mean.device
-        latents = (
-            sample_latents(batch.mean, batch.logvar, purposes(batch.draws, "latent")) * family.latent_scale
-        )
+        latents = sample_latents(batch.mean, batch.logvar, purposes(batch.draws, "latent")) * family.latent_scale
         noise = draw_noise(purposes(batch.draws, "noise"), latents.shape[1:], self.noise_offset).to(device)
         if timesteps is None:
             seeds = purposes(batch.draws, "timestep")

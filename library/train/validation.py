@@ -51,9 +51,7 @@ def make_validation(settings: Settings, batches: Batches | None, objective: Obje
     """The validation of a run, if there are pictures for one."""
     if batches is None:
         return None
-    slices = validation_slices(
-        batches.latents.dataset, settings.train_batch_size, settings.max_validation_steps
-    )
+    slices = validation_slices(batches.latents.dataset, settings.train_batch_size, settings.max_validation_steps)
     return Validation(batches, slices, replace(objective, min_snr_gamma=None))
 
 

@@ -1,0 +1,96 @@
+"""Randomness belongs to the sample: what is learned does not depend on how the work is cut or read."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.runs import ROOT, Bench, assert_same, draw_pictures, largest, largest_difference
+
+# Everything random that a sample can have. Plain gradient descent, because Adam makes whole steps of roundings.
+CHANCES = {
+    "flip_aug": True,
+    "shuffle_caption": True,
+    "caption_dropout_rate": 0.2,
+    "caption_tag_dropout_rate": 0.2,
+    "noise_offset": 0.1,
+    "min_snr_gamma": 5,
+    "optimizer_type": "SGDNesterov",
+    "learning_rate": 1,
+    "max_train_steps": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven pictures, so that an epoch's last batch is a short one."""
+    return draw_pictures(tmp_path_factory.mktemp("seven"), 7)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, toy_model: Path, seven: Path, toy_cache: Path) -> dict[str, Tensor]:
+    """What batches of four learn."""
+    bench = Bench(toy_model, seven, tmp_path_factory.mktemp("whole"), toy_cache)
+    tensors = bench.train(train_batch_size=4, **CHANCES)
+    assert largest(tensors, "lora_unet") > 0.01 and largest(tensors, "lora_te") > 0.001
+    return tensors
+
+
+@pytest.fixture
+def bench7(bench: Bench, seven: Path) -> Bench:
+    """A place to train on the seven."""
+    return Bench(bench.model, seven, bench.folder, bench.cache)
+
+
+def test_accumulated_batches_learn_the_same(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    parts = bench7.train(train_batch_size=2, gradient_accumulation_steps=2, **CHANCES)
+    assert largest_difference(parts, whole) < 1e-5
+
+
+def test_two_processes_learn_the_same(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    """Through accelerate's launcher, by gloo."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    argv = bench7.argv(train_batch_size=2, save_state_on_train_end=True, **CHANCES)
+    command = [*launcher, "--main_process_port", "0", str(ROOT / "train_network.py"), *argv]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "in batches of 2 x 2 processes" in done.stdout
+    assert done.stdout.count("The LoRA is") == 1  # only one of them speaks
+    assert bench7.names() == {"toy.safetensors", "toy-state", "toy.toml"}
+    assert largest_difference(bench7.tensors(), whole) < 1e-5
+    assert len(list(bench7.logs.iterdir())) == 1
+    assert bench7.metadata()["ss_total_batch_size"] == "4"
+
+
+def test_the_same_run_twice_is_the_same(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    torch.manual_seed(12345)  # whatever the process drew before
+    assert_same(bench7.train(train_batch_size=4, **CHANCES), whole)
+
+
+def test_another_seed_is_another_run(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    assert largest_difference(bench7.train(train_batch_size=4, **{**CHANCES, "seed": 8}), whole) > 1e-3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_a_cache_the_same(bench7: Bench, whole: dict[str, Tensor], workers: int) -> None:
+    changes = {"cache_latents": False, "max_data_loader_n_workers": workers}
+    assert largest_difference(bench7.train(train_batch_size=4, **changes, **CHANCES), whole) < 1e-4
+
+
+def test_checkpointing_changes_nothing(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    tensors = bench7.train(train_batch_size=4, gradient_checkpointing=True, **CHANCES)
+    assert largest_difference(tensors, whole) < 1e-5
+
+
+def test_a_moved_folder_changes_nothing(bench7: Bench, whole: dict[str, Tensor], tmp_path: Path) -> None:
+    """Samples are known by their content, so other names and places of the same files are the same samples."""
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in bench7.pictures.iterdir():
+        (moved / path.name).write_bytes(path.read_bytes())
+    assert_same(Bench(bench7.model, moved, tmp_path, bench7.cache).train(train_batch_size=4, **CHANCES), whole)

@@ -1,0 +1,76 @@
+"""What is loaded, what is adapted and what may learn, as the settings ask."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from library.adapters.metadata import save_adapter
+from library.errors import InputError
+from library.train.model import build_model, network_arguments, network_size
+
+
+@pytest.fixture
+def build(settings_of, family, compute):
+    """Builds the toy's model for some settings."""
+    return lambda **changes: build_model(settings_of(**changes), family, compute, 4, ["a", "b"])
+
+
+def test_both_parts_learn(build) -> None:
+    model = build(network_dropout=0.5)
+    layers = model.learner.network.layers
+    assert (len(layers["unet"]), len(layers["text_encoder"])) == (192, 12)
+    learning = {id(parameter) for parameter in model.learner.parameters}
+    for module in (model.unet, *model.reader.encoders):
+        assert module.training
+        for parameter in module.parameters():
+            assert parameter.requires_grad == (id(parameter) in learning)
+    assert len(learning) == 2 * (192 + 12)
+    assert model.reader.trained and model.reader.stays
+    dropouts = [each.p for each in model.unet.modules() if isinstance(each, torch.nn.Dropout) and each.p]
+    assert dropouts and set(dropouts) == {0.5}
+
+
+def test_a_frozen_text_encoder_is_read_and_put_away(build) -> None:
+    model = build(network_train_unet_only=True)
+    assert set(model.learner.network.layers) == {"unet"}
+    assert not model.reader.trained and not model.reader.stays
+    assert not any(parameter.requires_grad for parameter in model.reader.encoders[0].parameters())
+
+
+def test_a_frozen_unet_passes_gradients_on(build) -> None:
+    model = build(network_train_text_encoder_only=True, gradient_checkpointing=True)
+    assert set(model.learner.network.layers) == {"text_encoder"}
+    assert not any(parameter.requires_grad for parameter in model.unet.parameters())
+    assert model.unet.is_gradient_checkpointing
+    assert model.reader.encoders[0].is_gradient_checkpointing
+
+
+def test_trained_weights_stay_in_float32(settings_of, family, compute) -> None:
+    half = replace(compute, dtype=torch.bfloat16)
+    model = build_model(settings_of(mixed_precision="bf16"), family, half, 4, [])
+    learning = {id(parameter) for parameter in model.learner.parameters}
+    for module in (model.unet, *model.reader.encoders):
+        kinds = {(id(each) in learning, each.dtype) for each in module.parameters()}
+        assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+
+
+def test_a_network_from_a_file(build, tmp_path) -> None:
+    network = build(network_dim=3, network_alpha=1.5, seed=99).learner.network
+    state = {name: tensor + 1 if name.endswith("lora_up.weight") else tensor for name, tensor in network.state_dict().items()}
+    save_adapter(tmp_path / "old.safetensors", state, {})
+    again = build(network_weights=tmp_path / "old.safetensors", dim_from_weights=True).learner.network
+    assert again.alpha == 1.5
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def test_size_and_arguments(settings_of) -> None:
+    assert network_size(settings_of(network_dim=8, network_alpha=2)) == (8, 2.0)
+    assert network_size(settings_of(network_dim=8, network_alpha=0)) == (8, 8.0)
+    assert network_arguments(settings_of(network_args=["a=1", "b=c=d"])) == {"a": "1", "b": "c=d"}
+
+
+def test_unknown_arguments_of_the_network(build) -> None:
+    with pytest.raises(InputError, match="conv_dim"):
+        build(network_args=["conv_dim=4"])

@@ -1,0 +1,100 @@
+"""A state is written whole, read back exactly, and refused where it does not fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from library.errors import InputError
+from library.train import state as state_module
+from library.train.state import State, load_state, newest_state, save_state
+
+IDENTITY = {"seed": 7, "resolution": (64, 64), "learning_rate": 0.01}
+
+
+def a_state(step: int = 3) -> State:
+    """A small state."""
+    optimizer = {"optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]}}
+    return State({"a": torch.arange(6.0).reshape(2, 3)}, optimizer, {"step": step}, IDENTITY)
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    save_state(tmp_path / "run-000001-state", a_state())
+    read = load_state(tmp_path / "run-000001-state", IDENTITY)
+    assert torch.equal(read.weights["a"], a_state().weights["a"])
+    assert read.optimizer["optimizer"]["param_groups"] == [{"lr": 0.1}]
+    assert read.optimizer["optimizer"]["state"][0]["step"] == 3
+    assert read.progress == {"step": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["run-000001-state"]
+
+
+def test_a_new_state_replaces_an_old_one(tmp_path: Path) -> None:
+    for step in (3, 4):
+        save_state(tmp_path / "s-state", a_state(step))
+    assert load_state(tmp_path / "s-state", IDENTITY).progress["step"] == 4
+
+
+def test_a_killed_writer_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path / "s-000001-state", a_state(3))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state_module, "file_sha256", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_state(tmp_path / "s-000001-state", a_state(4))
+    assert load_state(tmp_path / "s-000001-state", IDENTITY).progress["step"] == 3
+    assert newest_state(tmp_path, "s") == tmp_path / "s-000001-state"
+    save_state(tmp_path / "s-000001-state", a_state(5))  # what was left behind is in nobody's way
+    assert load_state(tmp_path / "s-000001-state", IDENTITY).progress["step"] == 5
+
+
+def test_changed_settings_are_named(tmp_path: Path) -> None:
+    save_state(tmp_path / "s-state", a_state())
+    with pytest.raises(InputError) as refusal:
+        load_state(tmp_path / "s-state", IDENTITY | {"seed": 8, "learning_rate": 0.5})
+    (sentence,) = refusal.value.sentences
+    assert "seed was 7 and is 8" in sentence and "learning_rate was 0.01 and is 0.5" in sentence
+    assert "resolution" not in sentence
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt"])
+@pytest.mark.parametrize("harm", ["changed", "missing"])
+def test_damage_is_found(tmp_path: Path, name: str, harm: str) -> None:
+    save_state(tmp_path / "s-state", a_state())
+    file = tmp_path / "s-state" / name
+    if harm == "missing":
+        file.unlink()
+    else:
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} is missing or damaged"):
+        load_state(tmp_path / "s-state", IDENTITY)
+
+
+@pytest.mark.parametrize("manifest", [None, "", "{", "[]", "{}", '{"progress": {}}'])
+def test_what_is_no_state(tmp_path: Path, manifest: str | None) -> None:
+    folder = tmp_path / "s-state"
+    folder.mkdir()
+    if manifest is not None:
+        (folder / "state.json").write_text(manifest)
+    with pytest.raises(InputError, match="is no state folder"):
+        load_state(folder, IDENTITY)
+    assert newest_state(tmp_path, "s") is None
+
+
+def test_the_newest_is_the_furthest(tmp_path: Path) -> None:
+    for name, step in (("s-000002", 10), ("s-step00000012", 12), ("s-000001", 5), ("s-extra-000009", 99), ("x-1", 98)):
+        save_state(tmp_path / f"{name}-state", a_state(step))
+    assert newest_state(tmp_path, "s") == tmp_path / "s-step00000012-state"
+    save_state(tmp_path / "s-state", a_state(20))
+    assert newest_state(tmp_path, "s") == tmp_path / "s-state"
+
+
+def test_names_are_no_patterns(tmp_path: Path) -> None:
+    save_state(tmp_path / "me[1]*-000001-state", a_state())
+    assert newest_state(tmp_path, "me[1]*") == tmp_path / "me[1]*-000001-state"
+    assert newest_state(tmp_path, "me1") is None
+    assert newest_state(tmp_path / "nowhere", "s") is None

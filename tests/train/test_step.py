@@ -1,0 +1,78 @@
+"""The loss of a batch: each sample by itself, whatever stands beside it."""
+
+from types import SimpleNamespace
+
+import torch
+
+from library.diffusion.loss import min_snr_weight
+from library.diffusion.schedule import scaled_linear
+from library.models.family import Condition
+from library.train.step import Batch, Objective, purposes
+
+# Stands for a model whose answer is always zero, so that the loss is the noise's own size.
+FAMILY = SimpleNamespace(latent_scale=0.5, predict=lambda unet, noisy, timesteps, condition: noisy * 0)
+CONDITION = Condition(torch.zeros(3, 77, 8))
+
+
+def batch_of(*draws: int) -> Batch:
+    """Samples whose latents depend on their draws."""
+    means = torch.stack([torch.full((4, 8, 8), float(draw)) for draw in draws])
+    return Batch(means, torch.zeros_like(means), [""] * len(draws), torch.ones(len(draws)), draws)
+
+
+def objective(**changes) -> Objective:
+    """Stable Diffusion's, with changes."""
+    return Objective(scaled_linear(0.00085, 0.012, 1000), "epsilon", **changes)
+
+
+def test_a_sample_is_the_same_in_every_batch() -> None:
+    together = objective(noise_offset=0.1, min_snr_gamma=5).losses(FAMILY, None, batch_of(1, 2, 3), CONDITION)
+    alone = [objective(noise_offset=0.1, min_snr_gamma=5).losses(FAMILY, None, batch_of(n), CONDITION) for n in (1, 2, 3)]
+    assert torch.equal(together, torch.cat(alone))
+    assert len(set(together.tolist())) == 3
+
+
+def test_weights_scale_the_loss() -> None:
+    batch = batch_of(1, 2)
+    plain = objective().losses(FAMILY, None, batch, CONDITION)
+    half = Batch(batch.mean, batch.logvar, batch.captions, torch.tensor([0.5, 0.0]), batch.draws)
+    assert torch.equal(objective().losses(FAMILY, None, half, CONDITION), plain * torch.tensor([0.5, 0.0]))
+
+
+def test_min_snr_weighs_by_timestep() -> None:
+    timesteps = torch.tensor([5, 900])
+    plain = objective().losses(FAMILY, None, batch_of(1, 2), CONDITION, timesteps)
+    weighed = objective(min_snr_gamma=5).losses(FAMILY, None, batch_of(1, 2), CONDITION, timesteps)
+    expected = min_snr_weight(objective().schedule.snr(timesteps), 5, "epsilon")
+    torch.testing.assert_close(weighed / plain, expected)
+    assert weighed[0] < plain[0] and weighed[1] == plain[1]
+
+
+def test_timesteps_stay_in_their_range() -> None:
+    seen = []
+
+    def predict(unet, noisy, timesteps, condition):
+        seen.extend(timesteps.tolist())
+        return noisy
+
+    family = SimpleNamespace(latent_scale=1.0, predict=predict)
+    objective(lowest_timestep=100, highest_timestep=110).losses(family, None, batch_of(*range(60)), CONDITION)
+    assert set(seen) == set(range(100, 110))
+
+
+def test_latents_are_sampled_and_scaled() -> None:
+    """At timestep 0 nearly nothing but the scaled latents is left."""
+    seen = []
+    family = SimpleNamespace(latent_scale=0.5, predict=lambda u, noisy, t, c: seen.append(noisy) or noisy)
+    sharp = Batch(torch.full((1, 4, 64, 64), 8.0), torch.full((1, 4, 64, 64), -30.0), [""], torch.ones(1), [1])
+    objective().losses(family, None, sharp, CONDITION, torch.tensor([0]))
+    assert abs(seen[0].mean().item() - 4.0) < 0.01
+    wide = Batch(sharp.mean, torch.zeros_like(sharp.mean), [""], torch.ones(1), [1])
+    objective().losses(family, None, wide, CONDITION, torch.tensor([0]))
+    assert abs(seen[1].std().item() - 0.5) < 0.02
+
+
+def test_every_purpose_has_seeds_of_its_own() -> None:
+    kinds = [purposes([1, 2], purpose) for purpose in ("latent", "noise", "timestep")]
+    assert len({seed for kind in kinds for seed in kind}) == 6
+    assert purposes([1, 2], "noise") == kinds[1]
