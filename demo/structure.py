@@ -16,6 +16,7 @@ UNET_CHANNELS = (32, 64, 128, 128)
 TEXT_WIDTH = 128
 LATENT_SIZE = 16  # latent pixels; one is 8 picture pixels
 VOCABULARY_SIZE = 49408
+TOKEN_SPREAD = 0.5  # deviation of fresh token embeddings; with CLIP's 0.02 words are lost in what all captions share
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -72,7 +73,9 @@ def build_text_encoder() -> CLIPTextModel:
         eos_token_id=49407,
         pad_token_id=1,
     )
-    return CLIPTextModel(config)
+    encoder = CLIPTextModel(config)
+    torch.nn.init.normal_(encoder.get_input_embeddings().weight, std=TOKEN_SPREAD)
+    return encoder
 
 
 def count_parameters(module: torch.nn.Module) -> int:

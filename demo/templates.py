@@ -1,6 +1,5 @@
 """Matching drawn forms against a picture at every place at once, on maps of half the picture's size."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,10 +42,8 @@ class Stencils:
         return np.fft.irfft2(np.fft.rfft2(seen) * self.spectra, s=(HALF, HALF)).astype(np.float32)
 
 
-def _stencil(paint: Callable[[Canvas], None], background: tuple[int, int, int] = BLACK) -> NDArray[np.uint8]:
-    """What `paint` leaves on an empty sheet, (SIZE, SIZE) in grey levels."""
-    canvas = Canvas(background)
-    paint(canvas)
+def _grey(canvas: Canvas) -> NDArray[np.uint8]:
+    """What is drawn, (SIZE, SIZE) in grey levels."""
     return np.asarray(canvas.finished().convert("L"))
 
 
@@ -56,9 +53,11 @@ def bodies(shape: str) -> tuple[Stencils, Stencils]:
     filled, outlines = [], []
     for radius in BODY_RADII:
         corners = shape_polygon(shape, MIDDLE, MIDDLE, float(radius))
-        filled.append(half(_stencil(lambda canvas, corners=corners: canvas.fill(corners, WHITE)) / 255))
-        ring = [*corners, corners[0]]
-        outlines.append(half(_stencil(lambda canvas, ring=ring: canvas.line(ring, CORE, WHITE)) / 255))
+        body, outline = Canvas(BLACK), Canvas(BLACK)
+        body.fill(corners, WHITE)
+        outline.line([*corners, corners[0]], CORE, WHITE)
+        filled.append(half(_grey(body) / 255))
+        outlines.append(half(_grey(outline) / 255))
     return Stencils.of(filled), Stencils.of(outlines)
 
 
@@ -72,7 +71,9 @@ def accessories(name: str) -> tuple[Stencils, Stencils]:
             shape="square", color="red", eyes=1, accessory=name, size="", place="", background="", pattern="",
             x=MIDDLE, y=MIDDLE + down, radius=float(unit),
         )  # fmt: skip
-        grey = _stencil(lambda canvas, creature=creature: draw_accessory(canvas, creature), GREY)
+        canvas = Canvas(GREY)
+        draw_accessory(canvas, creature)
+        grey = _grey(canvas)
         ink.append(half(ndimage.binary_erosion(grey < 70)))
         white.append(half(ndimage.binary_erosion(grey > 200)))
     return Stencils.of(ink), Stencils.of(white)

@@ -42,9 +42,9 @@ def rate_factor(budget: Budget, warmup_steps: int = 100, flat: float = 0.3) -> f
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group the learning rate, times its own factor if it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
 
 
 def save_checkpoint(path: Path, content: dict[str, Any], budget: Budget) -> None:

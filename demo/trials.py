@@ -51,7 +51,9 @@ def subject_trials(count: int) -> list[Trial]:
         background = BACKGROUNDS[index % len(BACKGROUNDS)]
         article = "an" if background[0] in "aeiou" else "a"
         group = "seen" if background in SEEN_BACKGROUNDS else "unseen"
-        trials.append(Trial(f"sks creature on {article} {background} background", group, partial(subject_findings, background)))
+        trials.append(
+            Trial(f"sks creature on {article} {background} background", group, partial(subject_findings, background))
+        )
     return trials
 
 

@@ -16,6 +16,7 @@ from demo.vae_training import to_tensor
 from demo.world import Creature, draw, random_for, sample
 
 LEARNING_RATE = 1e-3
+RATE_FACTORS = {"unet": 1.0, "text_encoder": 0.4}  # 12 layers from nothing lose the words at the UNet's rate
 WEIGHT_DECAY = 0.01
 EMA_DECAY = 0.999
 EMPTY_CAPTIONS = 0.1  # part of the captions, for classifier-free guidance
@@ -93,7 +94,7 @@ def training_batch(world: World, tokenizer: CLIPTokenizer, seed: int, step: int,
 def diffusion_loss(
     unet: UNet2DConditionModel, text_encoder: CLIPTextModel, batch: Batch, products: torch.Tensor
 ) -> torch.Tensor:
-    """Epsilon loss weighted by min(SNR, 5) / SNR (Hang et al. 2023, arXiv 2303.09556, equation 5)."""
+    """Epsilon loss, each sample weighted by `loss_weight`."""
     device = products.device
     timesteps, noise = batch.timesteps.to(device), batch.noise.to(device)
     alpha = products[timesteps].view(-1, 1, 1, 1)
@@ -103,16 +104,27 @@ def diffusion_loss(
         hidden = text_encoder(batch.ids.to(device)).last_hidden_state
         predicted = unet(noisy, timesteps, hidden.repeat_interleave(DRAWS, dim=0)).sample
     per_sample = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
-    snr = (alpha / (1.0 - alpha)).flatten()
-    return (per_sample * snr.clamp(max=MIN_SNR_GAMMA) / snr).mean()
+    return (per_sample * loss_weight((alpha / (1.0 - alpha)).flatten())).mean()
+
+
+def loss_weight(snr: torch.Tensor) -> torch.Tensor:
+    """min(SNR, 5) / SNR (Hang et al. 2023, arXiv 2303.09556, equation 5), and 1 / sqrt(SNR) below an SNR of 1.
+
+    Near pure noise the epsilon error is small whatever is drawn; there the caption decides, and has to be learned.
+    """
+    return snr.clamp(max=MIN_SNR_GAMMA) / snr * snr.clamp(max=1.0).rsqrt()
 
 
 def parameter_groups(learner: nn.Module) -> list[dict[str, object]]:
-    """Matrices with weight decay; embeddings, biases and norms without."""
-    decayed, free = [], []
+    """UNet and text encoder, each with matrices that decay, and embeddings, biases and norms that do not."""
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in learner.named_parameters():
-        (free if parameter.ndim < 2 or "embedding" in name else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": free, "weight_decay": 0.0}]
+        decays = parameter.ndim >= 2 and "embedding" not in name
+        groups.setdefault((name.partition(".")[0], decays), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": WEIGHT_DECAY * decays, "factor": RATE_FACTORS[part]}
+        for (part, decays), parameters in groups.items()
+    ]
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from library.log import warn
 from tests.runs import Bench, draw_pictures
 from tests.toys import write_toy_sd1
 
@@ -28,5 +29,6 @@ def toy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bench(toy_model: Path, toy_pictures: Path, toy_cache: Path, tmp_path: Path) -> Bench:
-    """The toy model and pictures, with folders of this test's own to write in."""
+    """The toy model and pictures, with folders of this test's own to write in; warnings are said anew."""
+    warn.cache_clear()
     return Bench(toy_model, toy_pictures, tmp_path, toy_cache)

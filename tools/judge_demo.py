@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -25,11 +25,9 @@ from library.lookup import SAMPLERS, resolve
 from library.seeds import derive_seed
 from library.sheet import contact_sheet
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
 CELL = 256  # pixels; pictures on the sheet
 LETTER = 15  # pixels
+LINE = 34  # letters below a picture
 COLUMNS = 8
 GOOD, BAD = (32, 32, 36), (190, 20, 20)
 
@@ -74,12 +72,12 @@ def split_strength(words: str | None) -> tuple[Path | None, float]:
         raise InputError(f"--lora {words}: {number!r} is no number; write FILE or FILE:0.8.") from None
 
 
-def open_pipeline(settings: argparse.Namespace) -> "StableDiffusionPipeline":
-    """diffusers' own pipeline with the LoRA in it, in float32."""
+def open_pipeline(settings: argparse.Namespace) -> Any:
+    """diffusers' own StableDiffusionPipeline with the LoRA in it, in float32."""
     import torch
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(settings.model, torch_dtype=torch.float32, safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(settings.model, dtype=torch.float32, safety_checker=None)
     pipeline.scheduler = resolve(SAMPLERS[settings.sampler]).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     if settings.lora is not None:
@@ -130,12 +128,12 @@ def labelled_sheet(trials: list[Trial], findings: list[Findings], pictures: list
 
 def labelled(picture: Image.Image, prompt: str, findings: Findings) -> Image.Image:
     """One picture with words below it."""
-    cell = Image.new("RGB", (CELL, CELL + 6 * LETTER), "white")
+    cell = Image.new("RGB", (CELL, CELL + 7 * LETTER), "white")
     cell.paste(picture.resize((CELL, CELL), Image.Resampling.NEAREST), (0, 0))
     pen = ImageDraw.Draw(cell)
     wrong = [name for name, good in findings.items() if not good and name != "all marks"]
-    pen.multiline_text((2, CELL + 2), textwrap.fill(prompt, 34), GOOD, letters())
-    pen.text((2, CELL + 5 * LETTER - 4), ", ".join(wrong), BAD, letters())
+    pen.multiline_text((2, CELL + 2), textwrap.fill(prompt, LINE), GOOD, letters())
+    pen.multiline_text((2, CELL + 4 * LETTER), textwrap.fill(", ".join(wrong), LINE), BAD, letters())
     return cell
 
 

@@ -33,6 +33,8 @@ class TextReader:
     def learn_by_heart(self, captions: Iterable[str]) -> None:
         """Reads all the captions there will be and lets frozen encoders leave the device, if it is not too many."""
         if self.trained:
+            with torch.no_grad():
+                self._encode([""])  # finds now, and not in the first step, that there is no layer `clip_skip`
             return
         for caption in captions:
             if len(self._known) >= REMEMBERED:

@@ -18,7 +18,8 @@ class _Saved:
     """Counts the bytes that autograd keeps for the backward pass, weights left out."""
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
-        self.weights = {weight.untyped_storage()._cdata for weight in weights}
+        self.held = list(weights)  # a freed storage's address would soon be another's
+        self.weights = {weight.untyped_storage()._cdata for weight in self.held}
         self.kept: dict[int, Tensor] = {}  # by storage, so that views count once
 
     def keep(self, tensor: Tensor) -> Tensor:

@@ -12,7 +12,13 @@ from library.lookup import OPTIMIZERS
 from tests.runs import Bench, assert_same, draw_pictures, run_to_the_end
 
 # Five pictures in batches of two: the first epoch ends with step 3, in the middle of what is resumed from.
-RUN = {"max_train_steps": 5, "lr_scheduler": "cosine", "network_dropout": 0.2, "flip_aug": True, "shuffle_caption": True}
+RUN = {
+    "max_train_steps": 5,
+    "lr_scheduler": "cosine",
+    "network_dropout": 0.2,
+    "flip_aug": True,
+    "shuffle_caption": True,
+}
 SAVING = {"save_state": True, "save_every_n_steps": 2, "save_every_n_epochs": 1, "save_last_n_steps": 2}
 
 

@@ -11,16 +11,10 @@ from torch import Tensor, nn
 from library.data.dataset import Dataset
 from library.data.folders import Subset
 from library.device import Compute, start_compute
-from library.log import warn
 from library.models.family import Family, open_family
 from library.settings import Settings, read_settings
 from tests.data.samples import imagined
 from tests.runs import Bench
-
-
-@pytest.fixture(autouse=True)
-def _warnings_anew() -> None:
-    warn.cache_clear()
 
 
 @pytest.fixture

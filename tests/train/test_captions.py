@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from library.errors import InputError
 from library.train import captions as captions_module
 from library.train.captions import TextReader, captions_of_run
 
@@ -44,10 +45,18 @@ def test_learning_encoders_are_read_each_time(reader) -> None:
     reader.trained = True
     calls = counted(reader)
     reader.learn_by_heart(["a dog"])
-    assert reader.stays and not calls
+    assert reader.stays
+    calls.clear()
     reader.read(["a dog"])
     reader.read(["a dog"])
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_layer_that_is_not_there_is_found_at_once(family, settings_of, compute, trained: bool) -> None:
+    encoders = family.load_text_encoders(torch.float32)
+    with pytest.raises(InputError, match="clip_skip 9 is not between 1 and 2"):
+        TextReader(family, encoders, settings_of(clip_skip=9), compute, trained).learn_by_heart(["a"])
 
 
 def test_too_many_captions_are_not_kept(reader, monkeypatch) -> None:

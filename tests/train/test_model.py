@@ -57,7 +57,9 @@ def test_trained_weights_stay_in_float32(settings_of, family, compute) -> None:
 
 def test_a_network_from_a_file(build, tmp_path) -> None:
     network = build(network_dim=3, network_alpha=1.5, seed=99).learner.network
-    state = {name: tensor + 1 if name.endswith("lora_up.weight") else tensor for name, tensor in network.state_dict().items()}
+    state = {
+        name: tensor + 1 if name.endswith("lora_up.weight") else tensor for name, tensor in network.state_dict().items()
+    }
     save_adapter(tmp_path / "old.safetensors", state, {})
     again = build(network_weights=tmp_path / "old.safetensors", dim_from_weights=True).learner.network
     assert again.alpha == 1.5

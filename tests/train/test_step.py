@@ -27,7 +27,9 @@ def objective(**changes) -> Objective:
 
 def test_a_sample_is_the_same_in_every_batch() -> None:
     together = objective(noise_offset=0.1, min_snr_gamma=5).losses(FAMILY, None, batch_of(1, 2, 3), CONDITION)
-    alone = [objective(noise_offset=0.1, min_snr_gamma=5).losses(FAMILY, None, batch_of(n), CONDITION) for n in (1, 2, 3)]
+    alone = [
+        objective(noise_offset=0.1, min_snr_gamma=5).losses(FAMILY, None, batch_of(n), CONDITION) for n in (1, 2, 3)
+    ]
     assert torch.equal(together, torch.cat(alone))
     assert len(set(together.tolist())) == 3
 

@@ -1,0 +1,84 @@
+"""Where is computed, in which numbers, and by how many."""
+
+from dataclasses import replace
+
+import psutil
+import pytest
+import torch
+
+from library.device import Compute, free_memory, peak_memory_gb, start_compute
+from library.errors import InputError
+
+
+def test_one_process() -> None:
+    compute = start_compute("no")
+    assert (compute.rank, compute.world_size, compute.is_main) == (0, 1, True)
+    assert compute.dtype == torch.float32
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert compute.device.type == "cpu"
+    compute.wait()
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_mixed_precision(name: str, dtype: torch.dtype) -> None:
+    compute = replace(start_compute(name), device=torch.device("cpu"))
+    one = torch.ones(2, 2)
+    with compute.autocast():
+        assert (one @ one).dtype == dtype
+    with replace(compute, dtype=torch.float32).autocast():
+        assert (one @ one).dtype == torch.float32
+
+
+def test_processes_that_do_not_see_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `accelerate launch --cpu --num_processes 2`, which starts what believes to be alone."""
+    start_compute("no")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="started 2 processes, but accelerate sees 1.*--multi_gpu"):
+        start_compute("no")
+
+
+class TwoProcesses(Compute):
+    """Two processes of which the other has the same numbers."""
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> TwoProcesses:
+    """A Compute whose sums are twice its own numbers."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+    return TwoProcesses(torch.device("cpu"), torch.float32, 1, 2, start_compute("no").state)
+
+
+def parameters() -> list[torch.nn.Parameter]:
+    """Three of different shapes; the last has no gradient."""
+    made = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (2, 2))]
+    for number, parameter in enumerate(made[:2], 1):
+        parameter.grad = torch.full_like(parameter, float(number))
+    return made
+
+
+def test_gradients_are_added_up(two: Compute) -> None:
+    mine = parameters()
+    two.sum_gradients(mine)
+    assert [each.grad.unique().tolist() for each in mine] == [[2.0], [4.0], [0.0]]
+    assert [each.grad.shape for each in mine] == [each.shape for each in mine]
+    assert not two.is_main
+
+
+def test_one_process_treats_a_missing_gradient_the_same_way() -> None:
+    mine = parameters()
+    start_compute("no").sum_gradients(mine)
+    assert [each.grad.unique().tolist() for each in mine] == [[1.0], [2.0], [0.0]]
+
+
+def test_flags_and_sums(two: Compute) -> None:
+    one = start_compute("no")
+    assert (one.any(True), one.any(False)) == (True, False)
+    assert (two.any(True), two.any(False)) == (True, False)
+    assert one.sum_over_processes(torch.tensor(3.0)) == 3
+    assert two.sum_over_processes(torch.tensor(3.0)) == 6
+
+
+def test_memory_is_measured() -> None:
+    now = psutil.Process().memory_info().rss / 1e9
+    assert now * 0.98 <= peak_memory_gb(torch.device("cpu")) < now + 20
+    free_memory(torch.device("cpu"))

@@ -1,0 +1,25 @@
+"""What a dry run says."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from library.train import dry_run
+from library.train.dry_run import describe_run
+
+
+def test_every_part_is_told(settings_of, dataset_of, compute, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = []
+    monkeypatch.setattr(dry_run, "predicted_peak_gb", lambda *rest: sizes.extend(rest[-1]) or 1.234)
+    network = SimpleNamespace(
+        layers={"unet": {"a": 1, "b": 2}, "text_encoder": {"c": 3}},
+        parameter_count=lambda part: {"unet": 1234567, "text_encoder": 89}[part],
+    )
+    model = SimpleNamespace(learner=SimpleNamespace(network=network))
+    assert describe_run(settings_of(), model, compute, dataset_of(3, wide=1)) == 0
+    told = capsys.readouterr().out
+    assert "unet: 1,234,567 trained parameters in 2 layers." in told
+    assert "text_encoder: 89 trained parameters in 1 layers." in told
+    assert f"predicted peak memory while training: 1.23 GB on {compute.device.type}." in told
+    assert "nothing was trained or written" in told
+    assert sorted(sizes) == [(128, 128), (256, 64)]

@@ -1,0 +1,157 @@
+"""What happens between the steps, and when."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from library.adapters.metadata import TrainingFacts
+from library.train.events import Events
+from library.train.plan import make_plan
+
+
+class Recorder:
+    """Stands for outputs, report, previews and validation, and writes down what they are asked."""
+
+    folder, smoothed = "logs", 0.5
+
+    def __init__(self) -> None:
+        self.told: list[tuple] = []
+
+    def epoch_file(self, epoch: int) -> str:
+        return f"epoch {epoch}"
+
+    def step_file(self, step: int) -> str:
+        return f"step {step}"
+
+    final_file = "final"
+
+    def save_network(self, path, network, metadata) -> None:
+        self.told.append(("save", path, metadata["ss_steps"], metadata["ss_epoch"]))
+
+    def save_state(self, path, state) -> str:
+        self.told.append(("state", path, state.progress["step"]))
+        return "a folder"
+
+    def remember(self) -> dict:
+        return {}
+
+    def state(self) -> dict:
+        return {}
+
+    def loss(self, model, compute) -> float:
+        return 0.25
+
+    def scalars(self, step, values) -> None:
+        self.told.append(("scalars", step, values))
+
+    def draw(self):
+        prompt = SimpleNamespace(seed=7, text="words")
+        return [SimpleNamespace(number=0, prompt=prompt, image=None)]
+
+    def sample_file(self, moment, number, seed) -> str:
+        return f"{moment}_{number}_{seed}"
+
+    def save_picture(self, path, preview) -> None:
+        self.told.append(("picture", path))
+
+    def note_epoch(self, epoch, path) -> None:
+        self.told.append(("note", path))
+
+    note_step = note_epoch
+
+    def __getattr__(self, name: str):
+        return lambda *_: None
+
+
+@pytest.fixture
+def events_of(settings_of, dataset_of, compute, tiny):
+    """Events of a run of 6 steps, 2 an epoch, with the recorder that they go to."""
+
+    def _events(**changes):
+        settings, recorder = settings_of(max_train_steps=6, **changes), Recorder()
+        learner = SimpleNamespace(network=tiny, state=dict)
+        training = SimpleNamespace(
+            model=SimpleNamespace(learner=learner), plan=make_plan(settings, dataset_of(4), 1), compute=compute
+        )
+        facts = TrainingFacts("toy", "base")
+        events = Events(settings, training, recorder, recorder, recorder, recorder, facts, {"seed": 7})
+        return events, recorder
+
+    return _events
+
+
+def test_steps(events_of) -> None:
+    events, recorder = events_of(
+        save_every_n_steps=2, save_state=True, sample_every_n_steps=3, validate_every_n_steps=2
+    )
+    for step in range(1, 7):
+        events.after_step(step)
+    assert [told[1:] for told in recorder.told if told[0] == "save"] == [("step 2", "2", "1"), ("step 4", "4", "2")]
+    assert [told for told in recorder.told if told[0] == "state"] == [("state", "step 2", 2), ("state", "step 4", 4)]
+    assert [told[1] for told in recorder.told if told[0] == "picture"] == ["000003_0_7", "000006_0_7"]
+    assert [told[1:] for told in recorder.told if told[0] == "scalars"] == [
+        (step, {"loss/validation": 0.25}) for step in (2, 4, 6)
+    ]
+
+
+def test_epochs(events_of) -> None:
+    events, recorder = events_of(save_every_n_epochs=1, sample_every_n_epochs=3, validate_every_n_epochs=2)
+    for epoch in (1, 2, 3):
+        events.after_epoch(2 * epoch, epoch)
+    # The last epoch's file is the finished one, which comes at the end.
+    assert [told[1] for told in recorder.told if told[0] == "save"] == ["epoch 1", "epoch 2"]
+    assert [told[1] for told in recorder.told if told[0] == "picture"] == ["e000003_0_7"]
+    assert [told[1] for told in recorder.told if told[0] == "scalars"] == [4]
+
+
+def test_a_file_is_noted_before_its_state_is_written(events_of) -> None:
+    """So the state knows of the file beside it, and a resumed run clears it away in its time."""
+    events, recorder = events_of(save_every_n_epochs=1, save_every_n_steps=1, save_state=True)
+    events.after_step(1)
+    events.after_epoch(2, 1)
+    kinds = [told[0] for told in recorder.told]
+    assert kinds == ["note", "save", "state"] * 2
+
+
+def test_the_start(events_of) -> None:
+    events, recorder = events_of(sample_at_first=True)
+    events.at_start()
+    assert recorder.told == [("scalars", 0, {"loss/validation": 0.25}), ("picture", "000000_0_7")]
+    events, recorder = events_of()
+    events.at_start()
+    assert [told[0] for told in recorder.told] == ["scalars"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "states"), [({}, 0), ({"save_state": True}, 1), ({"save_state_on_train_end": True}, 1)]
+)
+def test_the_end(events_of, changes: dict, states: int) -> None:
+    events, recorder = events_of(**changes)
+    events.at_end(6)
+    assert [told[0] for told in recorder.told] == ["save", *["state"] * states]
+    assert recorder.told[0][1:] == ("final", "6", "3")
+
+
+def test_a_stop_always_saves_the_state(events_of) -> None:
+    events, recorder = events_of()
+    events.at_stop(3)
+    assert [told[:2] for told in recorder.told] == [("save", "step 3"), ("state", "step 3")]
+
+
+def test_nothing_without_previews_and_validation(events_of) -> None:
+    events, recorder = events_of(sample_at_first=True)
+    bare = Events(*(getattr(events, name) if name not in ("previews", "validation") else None for name in FIELDS))
+    bare.at_start()
+    assert recorder.told == []
+
+
+FIELDS = tuple(Events.__dataclass_fields__)
+
+
+def test_the_state_holds_what_a_run_needs(events_of, tiny) -> None:
+    events, _ = events_of()
+    state = events._state(4)
+    assert state.progress["step"] == 4 and state.identity == {"seed": 7}
+    assert {"report", "log_folder", "written", "started_at"} <= state.progress.keys()
+    assert torch.equal(state.weights["unet"], tiny.matrices["unet"])

@@ -1,0 +1,96 @@
+"""What decides a run, and what the metadata tells of it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from library.settings import Settings
+from library.train.data import Datasets, open_datasets
+from library.train.facts import FREE_PREFIXES, FREE_TO_CHANGE, run_identity, training_facts
+from library.train.plan import make_plan
+from library.train.state import State
+
+
+@pytest.fixture
+def identity_of(settings_of, family):
+    """What decides a run of the toy with some settings."""
+
+    def _identity(**changes):
+        settings = settings_of(**changes)
+        dataset = open_datasets(settings).train
+        return run_identity(settings, family, dataset, make_plan(settings, dataset, 1))
+
+    return _identity
+
+
+def test_names_that_are_free_are_settings() -> None:
+    names = set(Settings.__dataclass_fields__)
+    assert names >= FREE_TO_CHANGE
+    assert all(any(name.startswith(prefix) for name in names) for prefix in FREE_PREFIXES)
+    assert not any(name.startswith(FREE_PREFIXES) for name in ("learning_rate", "seed", "network_dim", "lr_scheduler"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", 9), ("learning_rate", 1), ("network_dim", 4), ("noise_offset", 0.1), ("lr_scheduler", "cosine")]
+    + [
+        ("shuffle_caption", True),
+        ("resolution", 128),
+        ("max_grad_norm", 0),
+        ("clip_skip", 2),
+        ("network_dropout", 0.1),
+    ],
+)
+def test_what_decides(identity_of, name: str, value: object) -> None:
+    before, after = identity_of(), identity_of(**{name: value})
+    differing = {key for key in before if before[key] != after[key]}
+    assert name in differing and differing <= {name, "pictures_and_captions", "min_bucket_reso"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_train_steps": 99, "output_name": "other", "save_every_n_epochs": 1, "log_every_n_steps": 5},
+        {"train_batch_size": 1, "gradient_accumulation_steps": 2},
+        {"mixed_precision": "bf16", "cache_latents": False, "max_data_loader_n_workers": 2},
+    ],
+)
+def test_what_does_not(identity_of, changes: dict) -> None:
+    assert identity_of(**changes) == identity_of()
+
+
+def test_captions_decide(identity_of, bench) -> None:
+    assert identity_of(caption_extension=".none")["pictures_and_captions"] != identity_of()["pictures_and_captions"]
+
+
+@pytest.fixture
+def facts_of(settings_of, family, tiny):
+    """The facts of a run of the toy."""
+
+    def _facts(state: State | None = None, **changes):
+        settings = settings_of(**changes)
+        datasets: Datasets = open_datasets(settings)
+        learner = SimpleNamespace(network=tiny, optimizer=torch.optim.SGD(tiny.parameters("unet"), lr=1))
+        plan = make_plan(settings, datasets.train, 1)
+        return training_facts(settings, family, learner, plan, datasets, state)
+
+    return _facts
+
+
+def test_facts(facts_of) -> None:
+    facts = facts_of(max_train_epochs=3, gradient_accumulation_steps=2, validation_split=0.3, lr_warmup_steps=0.5)
+    assert (facts.epochs, facts.batch_size, facts.total_batch_size) == (3, 2, 4)
+    assert facts.pictures + facts.validation_pictures == 4 and facts.validation_pictures > 0
+    assert facts.network_dim == 2 and facts.optimizer.startswith("torch.optim.sgd.SGD(")
+    assert facts.warmup_steps == round(0.5 * 3 * -(-facts.pictures // 4))
+
+
+def test_no_path_is_told(facts_of, bench) -> None:
+    assert str(bench.folder) not in repr(facts_of().settings)
+    assert "train_data_dir" not in facts_of().settings
+
+
+def test_a_resumed_run_began_earlier(facts_of) -> None:
+    assert facts_of(State({}, {}, {"started_at": 123.0}, {})).started_at == 123.0
+    assert facts_of().started_at > 1.6e9

@@ -1,0 +1,97 @@
+"""What is around the loop: the objective, the log folder, and what is told at the end."""
+
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from library.train import run as run_module
+from library.train.run import make_objective, make_previews, new_log_folder, open_report, run
+from library.train.state import State
+from tests.runs import events_of
+
+
+def test_objective(settings_of, family, compute) -> None:
+    plain = make_objective(settings_of(), family, compute)
+    assert (plain.lowest_timestep, plain.highest_timestep, plain.prediction_type) == (0, 1000, "epsilon")
+    assert (plain.noise_offset, plain.min_snr_gamma, plain.schedule.steps) == (0.0, None, 1000)
+    changed = make_objective(
+        settings_of(noise_offset=0.1, min_snr_gamma=5, min_timestep=3, max_timestep=9), family, compute
+    )
+    assert (changed.noise_offset, changed.min_snr_gamma) == (0.1, 5)
+    assert (changed.lowest_timestep, changed.highest_timestep) == (3, 9)
+
+
+def test_log_folder(settings_of, bench) -> None:
+    folder = new_log_folder(settings_of(log_prefix="a-", log_tracker_name="run"))
+    assert folder.parent == bench.logs and folder.name.startswith("a-run-2")
+    assert new_log_folder(settings_of()).name.startswith("toy-2")
+
+
+def test_report_goes_on_in_its_folder(settings_of, compute, bench) -> None:
+    first = open_report(settings_of(), compute, 4, None)
+    first.close()
+    state = State({}, {}, {"step": 2, "log_folder": str(first.folder)}, {})
+    again = open_report(settings_of(), compute, 4, state)
+    again.close()
+    assert again.folder == first.folder
+    gone = State({}, {}, {"step": 2, "log_folder": str(bench.folder / "gone")}, {})
+    other = open_report(settings_of(), compute, 4, gone)
+    other.close()
+    assert other.folder.parent == bench.logs
+    assert "settings/text_summary" in events_of(first.folder).Tags()["tensors"]
+
+
+def test_no_prompts_no_previews(settings_of, compute) -> None:
+    assert make_previews(settings_of(), [], None, None, compute) is None
+
+
+@pytest.fixture
+def ran(settings_of, compute, monkeypatch):
+    """Runs with a loop that ends with some status, or raises it; returns what was closed."""
+
+    def _ran(end):
+        closed = []
+
+        def loop(*_):
+            assert signal.getsignal(signal.SIGTERM) is not before
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+        before = signal.getsignal(signal.SIGTERM)
+        monkeypatch.setattr(run_module, "run_training", loop)
+        events = SimpleNamespace(
+            training=SimpleNamespace(compute=compute),
+            report=SimpleNamespace(close=lambda: closed.append("report")),
+            outputs=SimpleNamespace(
+                write_settings=lambda: closed.append("settings"), final_file="F", settings_file="S"
+            ),
+        )
+        dataset = SimpleNamespace(skipped={"bad.png": "no picture"})
+        try:
+            status = run(settings_of(), events, None, dataset)
+        finally:
+            assert signal.getsignal(signal.SIGTERM) is before
+            assert closed == ["settings", "report"]
+        return status
+
+    return _ran
+
+
+def test_the_end_is_told(ran, capsys) -> None:
+    assert ran(0) == 0
+    told = capsys.readouterr().out
+    assert "The LoRA is F; its settings are in S." in told and "peak memory" in told
+    assert "left out, because it cannot be read: bad.png (no picture)" in told
+
+
+def test_a_stop_promises_no_file(ran, capsys) -> None:
+    assert ran(143) == 143
+    assert "The LoRA is" not in capsys.readouterr().out
+
+
+def test_signals_are_given_back_after_a_failure(ran) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        ran(torch.OutOfMemoryError("full"))
