@@ -29,12 +29,14 @@ project draws itself; no weights of other models are in it.
 | machine | {machine} |
 | pictures | {pictures}, drawn by `demo/world.py`, captions by `demo/captions.py` |
 | seed | {seed} |
-| VAE | {vae_parameters:.1f} M parameters, {vae_steps:,} steps, {vae_minutes:.0f} minutes |
+| VAE | {vae_parameters:.1f} M parameters, {vae_steps:,} steps, {vae_minutes:.0f} minutes; \
+then its decoder alone {decoder_steps:,} steps, {decoder_minutes:.0f} minutes |
 | UNet and text encoder, together | {unet_parameters:.1f} M and {text_parameters:.1f} M parameters, \
 {unet_steps:,} steps, {unet_minutes:.0f} minutes |
-| schedule | scaled-linear 0.00085 to 0.012, epsilon, 10 % empty captions, min-SNR 5, averaged weights |
+| schedule | scaled-linear 0.00085 to 0.012, epsilon |
+| training | 10 % empty captions, min-SNR 5 with more weight near pure noise, averaged weights |
 | size | {megabytes:.0f} MB, fp16 |
-
+{remark}
 ## What it knows
 
 Body shapes: {shapes}. Body colours: {colors}. Backgrounds: {backgrounds}, plain, dotted or striped. One eye or two;
@@ -66,7 +68,7 @@ def made_of(work: Path, model: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     facts: dict[str, Any] = {}
-    for name in ("vae", "unet"):
+    for name in ("vae", "unet", "decoder"):
         state = torch.load(work / f"{name}.pt", map_location="cpu", weights_only=True, mmap=True)
         facts |= {f"{name}_steps": state["steps"], f"{name}_minutes": state["seconds"] / 60}
     latents = torch.load(work / "latents.pt", map_location="cpu", weights_only=True, mmap=True)
@@ -80,8 +82,8 @@ def made_of(work: Path, model: Path) -> dict[str, Any]:
     return facts
 
 
-def card(facts: dict[str, Any], machine: str, world: dict[str, Any], subject: dict[str, Any] | None) -> str:
-    """The card's text, from `made_of` and what `tools/judge_demo.py --json` wrote."""
+def card(facts: dict[str, Any], world: dict[str, Any], subject: dict[str, Any] | None) -> str:
+    """The card's text, from facts (`made_of`, machine, remark) and what `tools/judge_demo.py --json` wrote."""
     rows = [
         f"| {name} | {100 * part['all']:.1f} % | {100 * GOALS[name]:.0f} % |" for name, part in world["figures"].items()
     ]
@@ -91,7 +93,6 @@ def card(facts: dict[str, Any], machine: str, world: dict[str, Any], subject: di
         about = SUBJECT.format(prompts=subject["prompts"], found=found)
     return TEMPLATE.format(
         **facts,
-        machine=machine,
         size=SIZE,
         shapes=", ".join(SHAPES),
         colors=", ".join(BODY_COLORS),
@@ -111,10 +112,14 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="what tools/judge_demo.py --json wrote")
     parser.add_argument("--subject_figures", type=Path, help="the same with --subject and without a LoRA")
     parser.add_argument("--machine", required=True, help="the machine that it was trained on, in words")
+    parser.add_argument("--remark", help="in which way the making differed from the plain command, if it did")
     settings = parser.parse_args()
     world = json.loads(settings.figures.read_text(encoding="utf-8"))
     subject = settings.subject_figures and json.loads(settings.subject_figures.read_text(encoding="utf-8"))
-    text = card(made_of(settings.work, settings.model), settings.machine, world, subject)
+    facts = made_of(settings.work, settings.model)
+    facts["machine"] = settings.machine
+    facts["remark"] = f"\n{settings.remark}\n" if settings.remark else ""
+    text = card(facts, world, subject)
     (settings.model / "README.md").write_text(text, encoding="utf-8")
     print(f"{settings.model / 'README.md'}: written")
 

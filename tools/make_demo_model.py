@@ -22,12 +22,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--vae_steps", type=int, help="steps for the VAE, instead of minutes")
     parser.add_argument("--unet_steps", type=int, help="steps for UNet and text encoder, instead of minutes")
     parser.add_argument("--decoder_steps", type=int, help="steps for the decoder, instead of minutes")
-    parser.add_argument("--batch", type=int, default=16, help="pictures a step; each is used at two timesteps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default a GPU where there is one")
     settings = parser.parse_args()
-    if settings.pictures < 1 or settings.batch < 1:
-        parser.error("--pictures and --batch must be 1 or more")
+    if settings.pictures < 1:
+        parser.error("--pictures must be 1 or more")
     if min(settings.vae_minutes, settings.unet_minutes, settings.decoder_minutes) <= 0:
         parser.error("--vae_minutes, --unet_minutes and --decoder_minutes must be above 0")
     return settings
@@ -62,7 +61,7 @@ def main() -> int:
 
     unet_budget = Budget(60 * settings.unet_minutes, settings.unet_steps)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
-    average = train_unet(world, tokenizer, work, unet_budget, seed, device, snapshot, settings.batch)
+    average = train_unet(world, tokenizer, work, unet_budget, seed, device, snapshot)
     snapshot(average)
 
     decoder_budget = Budget(60 * settings.decoder_minutes, settings.decoder_steps)

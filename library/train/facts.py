@@ -12,6 +12,7 @@ from library.data.dataset import Dataset
 from library.lookup import ADAPTERS, resolve
 from library.models.family import Family
 from library.optim.optimizers import describe
+from library.seeds import derive_seed
 from library.settings import ResolvedSubset, Settings
 from library.train.data import Datasets, cache_folder
 from library.train.learner import Learner, warmup_steps
@@ -74,6 +75,7 @@ def training_facts(
     """
     dataset, network = datasets.train, learner.network
     held_out = datasets.validation if settings.validation_split else None
+    started_at = state.progress["started_at"] if state else time.time()
     return TrainingFacts(
         output_name=settings.output_name,
         base_name=family.base_name,
@@ -87,7 +89,8 @@ def training_facts(
         network_alpha=network.alpha,
         network_dropout=settings.network_dropout,
         network_args=network_arguments(settings),
-        started_at=state.progress["started_at"] if state else time.time(),
+        started_at=started_at,
+        session_id=derive_seed(0, settings.output_name, str(started_at)) % 2**32,
         epochs=plan.epochs,
         warmup_steps=warmup_steps(settings, plan.steps),
         optimizer=describe(learner.optimizer, settings.optimizer_args),

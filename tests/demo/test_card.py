@@ -22,6 +22,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     save_checkpoint(folder / "vae.pt", {}, Budget(1.0, done_steps=4321, done_seconds=1980.0))
     save_checkpoint(folder / "unet.pt", {}, Budget(1.0, done_steps=5678, done_seconds=4140.0))
+    save_checkpoint(folder / "decoder.pt", {}, Budget(1.0, done_steps=1234, done_seconds=480.0))
     torch.save({"seed": 9, "mean": torch.zeros(77, 4, 1, 1)}, folder / "latents.pt")
     return folder
 
@@ -42,13 +43,21 @@ def test_the_card_is_written_from_facts(
     monkeypatch.setattr(sys, "argv", ["card", *map(str, words)])
     card.main()
     text = (model / "README.md").read_text()
-    for fact in ("| machine | a slow one |", "4,321 steps, 33 minutes", "5,678 steps, 69 minutes", "| seed | 9 |"):
+    for fact in (
+        "| machine | a slow one |",
+        "4,321 steps, 33 minutes",
+        "5,678 steps, 69 minutes",
+        "1,234 steps, 8 min",
+        "| seed | 9 |",
+    ):
         assert fact in text
     assert "--pictures 77 --seed 9" in text and "200 random prompts, 25 steps" in text
     assert "| background | 50.0 % | 97 % |" in text and "| not smeared | 54.0 % | 100 % |" in text
     assert "{" not in text and "sks" not in text
     monkeypatch.setattr(sys, "argv", ["card", *map(str, words), "--subject_figures", str(subject)])
+    sys.argv += ["--remark", "Halfway it was given new words."]
     card.main()
+    assert "\n\nHalfway it was given new words.\n\n## What" in (model / "README.md").read_text()
     assert "of 104 pictures" in (model / "README.md").read_text() and "1.2 % show" in (model / "README.md").read_text()
 
 

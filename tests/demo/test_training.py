@@ -11,8 +11,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from demo import structure, unet_training, vae_training
 from demo.training import Budget, load_checkpoint, rate_factor, save_checkpoint
-from demo.unet_training import DRAWS, World, alphas_cumprod, cache_world, diffusion_loss, train_unet
-from demo.vae_training import to_tensor, train_vae
+from demo.unet_training import DRAWS, World, alphas_cumprod, cache_world, diffusion_loss, loss_weight, train_unet
+from demo.vae_training import to_tensor, train_decoder, train_vae
 from demo.world import draw, random_for, sample
 from tests.toys import toy_unet, toy_vae
 
@@ -110,17 +110,22 @@ def test_the_schedule_is_that_of_sd() -> None:
     assert torch.allclose(alphas_cumprod(), theirs)
 
 
-def test_the_loss_is_min_snr_weighted(tokenizer: CLIPTokenizer) -> None:
+def test_the_loss_is_weighted_by_the_signal_to_noise_ratio(tokenizer: CLIPTokenizer) -> None:
     class Nothing(torch.nn.Module):
         def forward(self, noisy: torch.Tensor, *rest: torch.Tensor) -> Any:
             return type("Output", (), {"sample": torch.zeros_like(noisy)})
 
     batch = unet_training.training_batch(small_world(), tokenizer, 0, 0, 3)
     products = alphas_cumprod()
-    snr = (products / (1 - products))[batch.timesteps]
-    expected = (batch.noise.square().mean(dim=(1, 2, 3)) * torch.minimum(snr, torch.tensor(5.0)) / snr).mean()
+    weight = loss_weight((products / (1 - products))[batch.timesteps])
+    expected = (batch.noise.square().mean(dim=(1, 2, 3)) * weight).mean()
     loss = diffusion_loss(Nothing(), small_text_encoder(), batch, products)  # type: ignore[arg-type]
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("snr, weight", [(20.0, 0.25), (5.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.25, 2.0), (0.01, 10.0)])
+def test_clean_pictures_weigh_less_and_pure_noise_more(snr: float, weight: float) -> None:
+    assert loss_weight(torch.tensor([snr])).item() == pytest.approx(weight)
 
 
 class Interrupted(Exception):
@@ -128,8 +133,10 @@ class Interrupted(Exception):
 
 
 def test_the_unet_learns_and_an_interrupted_run_goes_on_the_same(
-    toys: None, tokenizer: CLIPTokenizer, tmp_path: Path
+    toys: None, tokenizer: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(unet_training, "PICTURES", 2)
+    monkeypatch.setattr(unet_training, "SNAPSHOT_SECONDS", 0.0)
     snapshots: list[torch.nn.Module] = []
 
     def stop_at_the_second(average: torch.nn.Module) -> None:
@@ -139,8 +146,7 @@ def test_the_unet_learns_and_an_interrupted_run_goes_on_the_same(
 
     def run(work: Path, snapshot: Callable[[torch.nn.ModuleDict], None]) -> dict[str, torch.Tensor]:
         budget = Budget(seconds=1.0, steps=4)
-        settings: dict[str, Any] = {"pictures": 2, "snapshot_seconds": 0.0}
-        return train_unet(small_world(), tokenizer, work, budget, 0, CPU, snapshot, **settings).state_dict()
+        return train_unet(small_world(), tokenizer, work, budget, 0, CPU, snapshot).state_dict()
 
     unbroken = run(tmp_path / "unbroken", lambda average: None)
     with pytest.raises(Interrupted):
@@ -185,6 +191,17 @@ def test_the_vae_learns_and_goes_on_where_it_was(toys: None, tmp_path: Path) -> 
     again = train_vae(tmp_path, budget, 0, CPU, crops=4)
     assert budget.done_steps == 3
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in trained.state_dict().items())
+
+
+def test_training_the_decoder_leaves_latents_as_they_are(toys: None, tmp_path: Path) -> None:
+    vae = toy_vae().eval()
+    picture = to_tensor(draw(sample(random_for(0, 0))))[None]
+    latent = vae.encode(picture).latent_dist.mean.detach()
+    before = vae.decode(latent).sample.detach()
+    train_decoder(tmp_path, vae, Budget(seconds=1.0, steps=2), 0, CPU, crops=4)
+    assert torch.equal(vae.encode(picture).latent_dist.mean, latent)
+    assert not torch.equal(vae.decode(latent).sample, before)
+    assert not any(parameter.requires_grad for parameter in vae.parameters())
 
 
 def test_the_world_is_encoded_once(tmp_path: Path) -> None:
