@@ -42,13 +42,13 @@ class Fit:
 def judge(picture: Image.Image) -> Verdict:
     """Find every attribute by itself."""
     sight = look(picture)
-    fit, body = best_fit(sight), body_color(sight)
+    fit = best_fit(sight)
     return Verdict(
         background=sight.background,
-        body=body,
+        body=body_color(sight),
         shape=fit.shape if fit.overlap >= FIT_NEEDED else None,
         accessory=accessory(sight),
-        smeared=smeared(sight, body, fit),
+        smeared=smeared(sight, fit),
     )
 
 
@@ -116,9 +116,7 @@ def _part(stencils: Stencils, seen: np.ndarray) -> np.ndarray:
     return stencils.covered(seen) / stencils.areas[:, None, None]
 
 
-def smeared(sight: Sight, body: str | None, fit: Fit) -> bool:
-    """Whether colours appear that nothing in the picture explains, or the body lacks its form or outline."""
-    if sight.background is None or body is None:
-        return True
-    odd = sight.unexplained((sight.background, body, "ink", "white")).mean()
+def smeared(sight: Sight, fit: Fit) -> bool:
+    """Whether there are colours that nothing in the picture explains, or the body lacks its form or outline."""
+    odd = sight.unexplained.mean()
     return bool(odd > ODD_ALLOWED or fit.overlap < FORM_NEEDED or fit.outline < OUTLINE_NEEDED)

@@ -1,7 +1,6 @@
 """What an eye takes from a picture before it judges: the colour word of every pixel, the ground, the creature on it."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -18,7 +17,10 @@ Map = NDArray[np.float32]
 NAMES = tuple(PALETTE)
 FRAME = 6  # pixels at the rim where only ground is seen
 FRAME_SHARE = 0.75  # of the frame that one colour must hold to be called the background
+TONE = 0.87  # the second tone of patterns, see world.second_tone
 NEAR = 62.0  # RGB distance up to which a pixel has a colour word; the palette's colours lie 86 and more apart
+GROUND_NEAR = 55.0  # RGB distance up to which a pixel belongs to the ground
+ODD = 50.0  # RGB distance from all expected colours from which on a pixel is odd
 SPECK = 12  # pixels; what is smaller is noise, not a thing
 
 
@@ -28,6 +30,14 @@ def _anchors() -> tuple[Map, NDArray[np.intp]]:
     colors = [(color, NAMES.index(name)) for name, color in PALETTE.items()]
     colors += [(second_tone(PALETTE[name]), NAMES.index(name)) for name in BACKGROUNDS]
     return np.array([color for color, _ in colors], np.float32), np.array([word for _, word in colors])
+
+
+@cache
+def _frame() -> Mask:
+    """The rim of the picture."""
+    frame = np.ones((SIZE, SIZE), bool)
+    frame[FRAME:-FRAME, FRAME:-FRAME] = False
+    return frame
 
 
 def distances(pixels: Map, colors: Map) -> Map:
@@ -57,17 +67,19 @@ class Sight:
     @cached_property
     def background(self) -> str | None:
         """The colour that holds most of the frame; None where no ground colour holds enough of it."""
-        frame = np.ones((SIZE, SIZE), bool)
-        frame[FRAME:-FRAME, FRAME:-FRAME] = False
-        name, share = most_common(self.labels[frame], frame.sum())
+        name, share = most_common(self.labels[_frame()], int(_frame().sum()))
         return name if name in BACKGROUNDS and share >= FRAME_SHARE else None
 
     @cached_property
+    def ground(self) -> Map:
+        """The colours of the ground, (3, 3): what is usual in the frame, and a darker and a lighter tone of it."""
+        usual = np.median(self.pixels[_frame()], axis=0)
+        return np.stack([usual, TONE * usual, np.minimum(usual / TONE, 255.0)]).astype(np.float32)
+
+    @cached_property
     def figure(self) -> Mask:
-        """What stands on the ground: all that the ground's colour does not reach from the frame."""
-        if self.background is None:
-            return np.zeros((SIZE, SIZE), bool)
-        parts, _ = ndimage.label(self.having(self.background))
+        """What stands on the ground: all that the ground's colours do not reach from the rim, whatever their words."""
+        parts, _ = ndimage.label(distances(self.pixels, self.ground).min(axis=2) < GROUND_NEAR)
         rim = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
         figure = ~np.isin(parts, np.unique(rim[rim > 0]))
         return drop_specks(ndimage.binary_opening(figure, iterations=1))
@@ -98,12 +110,13 @@ class Sight:
         distance = distances(self.pixels, np.array([PALETTE[name]], np.float32))[:, :, 0]
         return np.clip(1.5 - distance / 72.0, 0.0, 1.0).astype(np.float32)
 
-    def unexplained(self, names: Iterable[str]) -> Mask:
-        """The pixels that are none of these colours, and not the edge between two of them either."""
-        anchors, words = _anchors()
-        chosen = anchors[np.isin(words, [NAMES.index(name) for name in names])]
-        distance = distances(self.pixels, chosen).min(axis=2)
-        return ndimage.minimum_filter(distance, size=5) > NEAR
+    @cached_property
+    def unexplained(self) -> Mask:
+        """The pixels that are neither the ground's colours nor the skin's usual one, ink, white or an edge between."""
+        usual = np.median(self.pixels[self.skin], axis=0) if self.skin.any() else self.ground[0]
+        expected = np.array([*self.ground, usual, PALETTE["ink"], PALETTE["white"]], np.float32)
+        distance = distances(self.pixels, expected).min(axis=2)
+        return ndimage.minimum_filter(distance, size=5) > ODD
 
 
 def look(picture: Image.Image) -> Sight:

@@ -55,7 +55,7 @@ class Events:
     def after_epoch(self, step: int, epoch: int) -> None:
         """What the settings `..._every_n_epochs` ask for, when `epoch` epochs are finished."""
         settings, plan = self.settings, self.training.plan
-        self.report.epoch(step, epoch)
+        self.report.epoch(step)
         if _is_due(epoch, settings.validate_every_n_epochs):
             self._validate(step)
         if _is_due(epoch, settings.sample_every_n_epochs):

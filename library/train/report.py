@@ -86,11 +86,11 @@ class Report:
         """The running average of the loss, without the pull of its start at zero."""
         return self.average / self.average_weight if self.average_weight else 0.0
 
-    def epoch(self, step: int, epoch: int) -> None:
-        """The end of an epoch (from 1): its average loss."""
+    def epoch(self, step: int) -> None:
+        """The end of an epoch: its average loss."""
         self.read()
         if self._epoch_losses:
-            self.scalars(step, {"loss/epoch_average": float(np.mean(self._epoch_losses)), "epoch": epoch})
+            self.scalars(step, {"loss/epoch_average": float(np.mean(self._epoch_losses))})
         self._epoch_losses.clear()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
