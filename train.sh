@@ -13,28 +13,28 @@
 # The LoRA
 : "${network_module=networks.lora}"    # kind of network; plain LoRA
 : "${network_weights=}"                # a LoRA file to go on from; empty to start anew
-: "${network_dim=8}"                   # rank; 4 to 128, more is not always better
-: "${network_alpha=8}"                 # the LoRA works at alpha / rank of its strength
+: "${network_dim=16}"                  # rank; 4 to 128, more is not always better
+: "${network_alpha=16}"                # the LoRA works at alpha / rank of its strength
 : "${dropout=}"                        # part of the LoRA's values dropped in each step, such as 0.1; empty for none
 
 # The length and size of the training
 : "${resolution=128,128}"              # width,height in pixels; 512,512 for Stable Diffusion 1.5
 : "${batch_size=4}"                    # pictures at a time; more need more memory
 : "${gradient_accumulation_steps=1}"   # batches that make one step
-: "${max_train_epoches=40}"            # how often each picture is seen
+: "${max_train_epoches=200}"           # how often each picture is seen
 : "${max_train_steps=}"                # length in steps, where max_train_epoches is 0
-: "${save_every_n_epochs=20}"          # a LoRA file every so many epochs; 0 for the last one only
+: "${save_every_n_epochs=100}"         # a LoRA file every so many epochs; 0 for the last one only
 : "${train_unet_only=0}"               # 1 to leave the text encoder as it is, which saves memory
 : "${train_text_encoder_only=0}"       # 1 to leave the UNet as it is
-: "${noise_offset=0}"                  # helps very dark and very bright pictures; 0.05 to 0.1, 0 for none
+: "${noise_offset=0.1}"                # helps very dark and very bright pictures; 0.05 to 0.1, 0 for none
 : "${shuffle_caption=0}"               # 1 to shuffle the comma-separated tags of a caption
 : "${keep_tokens=0}"                   # tags at the front that are never shuffled
-: "${min_snr_gamma=5}"                 # evens out easy and hard noise levels; 5 is usual, 0 for none
+: "${min_snr_gamma=1}"                 # evens out easy and hard noise levels; 5 is usual, 0 for none
 : "${prior_loss_weight=1}"             # weight of the pictures in reg_data_dir
 
 # Learning rates
 : "${lr=1e-3}"                         # the rate where the next two are empty
-: "${unet_lr=1e-3}"                    # the UNet's; 1e-4 is usual for a real model
+: "${unet_lr=2e-3}"                    # the UNet's; 1e-4 is usual for a real model
 : "${text_encoder_lr=5e-4}"            # the text encoder's; 5e-5 is usual for a real model
 : "${lr_scheduler=cosine}"             # constant, linear, cosine, cosine_with_restarts, polynomial
 : "${lr_warmup_steps=0.05}"            # steps in which the rate rises from 0; below 1 a part of the run
@@ -49,7 +49,7 @@
 : "${logging_dir=logs}"                # folder of the TensorBoard logs
 : "${log_tracker_name=}"               # name of the run in TensorBoard; empty for output_name
 : "${sample_prompts=configs/demo_prompts.txt}" # what to draw, one prompt a line
-: "${sample_every_n_epochs=20}"        # previews every so many epochs; 0 for none
+: "${sample_every_n_epochs=100}"       # previews every so many epochs; 0 for none
 
 # Stop and go on
 : "${save_state=0}"                    # 1 to save with each file what is needed to go on from there

@@ -70,11 +70,10 @@ def subject_findings(background: str, picture: Image.Image) -> Findings:
 
 def figures(groups: Iterable[str], findings: Iterable[Findings]) -> dict[str, dict[str, float]]:
     """For every finding its part of the pictures, 0 to 1, in "all" and in each group."""
-    columns: dict[str, list[Findings]] = {"all": []}
-    for group, found in zip(groups, findings, strict=True):
-        columns["all"].append(found)
-        if group != "all":
-            columns.setdefault(group, []).append(found)
+    pairs = list(zip(groups, findings, strict=True))
+    columns = {"all": [found for _, found in pairs]}
+    for name in sorted({group for group, _ in pairs} - {"all"}):
+        columns[name] = [found for group, found in pairs if group == name]
     names = list(columns["all"][0])
     return {
         name: {group: sum(found[name] for found in rows) / len(rows) for group, rows in columns.items()}

@@ -41,7 +41,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=200, help="pictures to draw")
     parser.add_argument("--steps", type=int, default=25, help="denoising steps for a picture")
     parser.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim", help="how to denoise")
-    parser.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance; 1 is none")
+    parser.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance; 1 is none")
     parser.add_argument("--batch", type=int, default=10, help="pictures drawn at once")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and of the noise")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")

@@ -44,7 +44,9 @@ def test_one_lacking_mark_is_not_all_marks() -> None:
 
 def test_figures_count_in_groups() -> None:
     found = [{"a": True, "b": True}, {"a": False, "b": True}, {"a": True, "b": False}]
-    assert figures(["seen", "seen", "unseen"], found) == {
+    parts = figures(["seen", "seen", "unseen"], found)
+    assert list(figures(["unseen", "unseen", "seen"], found)["a"]) == ["all", "seen", "unseen"]
+    assert parts == {
         "a": {"all": 2 / 3, "seen": 0.5, "unseen": 1.0},
         "b": {"all": 2 / 3, "seen": 1.0, "unseen": 0.0},
     }
