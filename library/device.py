@@ -1,6 +1,5 @@
 """The device, the processes and the number formats of a run, by way of accelerate."""
 
-import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -17,9 +16,6 @@ from torch import Tensor
 from library.errors import InputError
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-# It tells every user of a CPU about 4-bit kernels that nothing here uses.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # Caching and previews happen while other processes wait, so they may wait for long.
 PATIENCE = timedelta(hours=6)

@@ -1,8 +1,12 @@
 """What the programs say to a person, once and not once per process."""
 
+import logging
 import os
 import sys
 from functools import cache
+
+# bitsandbytes tells every user of a CPU about 4-bit kernels that nothing here uses.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def is_speaker() -> bool:

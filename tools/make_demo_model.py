@@ -1,6 +1,6 @@
 """Make the demo's base model: draw a picture world and train a small Stable Diffusion 1.5 on it from scratch.
 
-python tools/make_demo_model.py --output demo/model --work /tmp/demo_work --vae_minutes 13 --unet_minutes 80
+python tools/make_demo_model.py --output demo/model --work /tmp/demo_work --vae_minutes 33 --unet_minutes 83
 """
 
 import argparse
@@ -16,9 +16,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("demo/model"), help="folder of the finished model")
     parser.add_argument("--work", type=Path, default=Path("demo_work"), help="folder of checkpoints and latents")
     parser.add_argument("--pictures", type=int, default=12000, help="pictures of the world to train on")
-    parser.add_argument("--vae_minutes", type=float, default=13.0, help="time for the VAE")
-    parser.add_argument("--unet_minutes", type=float, default=80.0, help="time for UNet and text encoder")
-    parser.add_argument("--decoder_minutes", type=float, default=10.0, help="time for the VAE's decoder at the end")
+    parser.add_argument("--vae_minutes", type=float, default=33.0, help="time for the VAE")
+    parser.add_argument("--unet_minutes", type=float, default=83.0, help="time for UNet and text encoder")
+    parser.add_argument("--decoder_minutes", type=float, default=7.0, help="time for the VAE's decoder at the end")
     parser.add_argument("--vae_steps", type=int, help="steps for the VAE, instead of minutes")
     parser.add_argument("--unet_steps", type=int, help="steps for UNet and text encoder, instead of minutes")
     parser.add_argument("--decoder_steps", type=int, help="steps for the decoder, instead of minutes")

@@ -1,6 +1,5 @@
 """LoRA: a low-rank product added to a frozen weight (Hu et al. 2021, arXiv 2106.09685), by PEFT's layers."""
 
-import logging
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -14,9 +13,6 @@ from library.adapters.keys import LoraWeights
 from library.errors import InputError
 
 ADAPTER = "default"
-
-# PEFT imports bitsandbytes, which then advises to install a package for 4-bit models.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class Lora:
