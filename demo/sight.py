@@ -20,7 +20,7 @@ FRAME_SHARE = 0.75  # of the frame that one colour must hold to be called the ba
 TONE = 0.87  # the second tone of patterns, see world.second_tone
 NEAR = 62.0  # RGB distance up to which a pixel has a colour word; the palette's colours lie 86 and more apart
 GROUND_NEAR = 55.0  # RGB distance up to which a pixel belongs to the ground
-ODD = 50.0  # RGB distance from all expected colours from which on a pixel is odd
+ODD = 62.0  # RGB distance from all expected colours from which on a pixel is odd
 SPECK = 12  # pixels; what is smaller is noise, not a thing
 
 
