@@ -69,7 +69,7 @@ def test_the_table_and_the_files(
     assert "all marks" in printed and "unseen" in printed and "80.0 %" in printed
     assert [picture["prompt"].split()[-2] for picture in content["pictures"]] == ["red", "orange", "yellow"]
     assert content["figures"]["all marks"] == {"all": 0.0, "unseen": 0.0, "seen": 0.0}
-    assert content["guidance"] == 5.0 and content["sampler"] == "ddim" and content["lora"] is None
+    assert content["guidance"] == 3.0 and content["sampler"] == "ddim" and content["lora"] is None
     assert Image.open(sheet).size > (3 * judge_demo.CELL, judge_demo.CELL)
 
 
@@ -83,7 +83,7 @@ def test_pictures_depend_on_the_seed_and_not_on_the_batch(model: Path) -> None:
 
 def test_the_lora_counts_by_its_strength(model: Path, lora: Path) -> None:
     plain, nothing, whole = (
-        drawn("--model", model, *words) for words in ((), ("--lora", f"{lora}:0"), ("--lora", lora))
+        drawn("--model", model, "--guidance", "5", *words) for words in ((), ("--lora", f"{lora}:0"), ("--lora", lora))
     )
     assert difference(plain, nothing) < 0.1
     assert difference(plain, whole) > 0.5
