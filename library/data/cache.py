@@ -140,7 +140,7 @@ def _check_finite(picture: Picture, mean: Tensor, logvar: Tensor) -> None:
     if not (mean.isfinite().all() and logvar.isfinite().all()):
         raise FloatingPointError(
             f"the VAE makes numbers that are not finite of {picture.path}. In half precision some VAEs do; "
-            "set no_half_vae = true, or give another vae."
+            "give another vae, or set mixed_precision = \"no\"."
         )
 
 
