@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import os
 import pickle
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from library.errors import InputError
+from library.files import write_atomically
 
 Header = tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]]]
 
@@ -34,20 +34,6 @@ class _StandIn:
 
     def __setstate__(self, _: object) -> None:
         pass
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside `path`, then renames it, so that `path` is never half written."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(unfinished)
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def save_tensors(

@@ -10,10 +10,15 @@ import pytest
 import library
 from tests.house import ROOT, imports_of, library_files, named, python_files, recipes
 
-LIGHT = ("cli", "errors", "log", "lookup", "seeds", "settings", "models.prompts")
+LIGHT = ("cli", "errors", "files", "log", "lookup", "seeds", "settings", "models.prompts")
 
 # Imported name -> its name in requirements.txt, where they differ.
-DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open-clip-torch"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "pillow_heif": "pillow-heif",
+    "skimage": "scikit-image",
+    "open_clip": "open-clip-torch",
+}
 # Requirements that no file imports, each with the reason.
 INDIRECT = {
     "torchvision": "open-clip-torch and transformers load it, and it must fit the torch",

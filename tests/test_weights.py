@@ -37,20 +37,6 @@ def sentence(call, *arguments) -> str:
     return str(caught.value)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.txt"
-    weights.write_atomically(path, lambda unfinished: unfinished.write_text("old"))
-
-    def fail(unfinished: Path) -> None:
-        unfinished.write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        weights.write_atomically(path, fail)
-    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
-    assert path.read_text() == "old"
-
-
 def test_tensors_are_read_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     turned = torch.arange(6.0).view(2, 3).t()  # not contiguous

@@ -237,7 +237,7 @@ def numbered(path: Path, number: int, count: int) -> Path:
 
 def save_picture(path: Path, picture: Image, text: str = "") -> None:
     """Write a PNG, whole or not at all; `text` tells web UIs how the picture was made."""
-    from library.weights import write_atomically
+    from library.files import write_atomically
 
     facts = PngInfo()
     if text:

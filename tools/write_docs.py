@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from library.cli import argument_parser, run_program  # noqa: E402
+from library.files import write_atomically  # noqa: E402
 from library.settings import settings_table  # noqa: E402
-from library.weights import write_atomically  # noqa: E402
 
 PAGE = ROOT / "docs" / "SETTINGS.md"
 MARK = "<!-- The tables below are made by tools/write_docs.py from library/settings. -->\n"

@@ -18,7 +18,7 @@ from library.data.pictures import Picture
 from library.errors import InputError
 from library.weights import save_tensors
 
-VERSION = 1  # goes up when pixels are made differently, so that old entries are not found any more
+VERSION = 2  # goes up when pixels are made differently, so that old entries are not found any more
 READERS = 2  # threads that decode pictures while the VAE works
 AHEAD = 2  # batches that are decoded before they are needed
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from library.data import summary
 from library.data.buckets import Size, place, subset_buckets
 from library.data.captions import caption_variant, read_caption, split_tags
+from library.data.decoding import Facts
 from library.data.epochs import EffectiveBatch, Sample, by_size, list_samples, plan_epoch
 from library.data.folders import Subset, collect_pictures
-from library.data.images import Facts
 from library.data.index import PictureIndex, examine_all
 from library.data.pictures import Picture
 from library.errors import InputError

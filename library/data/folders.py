@@ -11,10 +11,11 @@ from PIL import features
 from library.errors import InputError
 from library.log import warn
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp") + ((".avif",) if features.check("avif") else ())
-UNREAD_EXTENSIONS = {".gif", ".tif", ".tiff", ".heic", ".heif", ".jxl", ".avif", ".jfif", ".psd"}.difference(
-    EXTENSIONS
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".heic", ".heif") + (
+    (".avif",) if features.check("avif") else ()
 )
+UNREAD_EXTENSIONS = {".gif", ".tif", ".tiff", ".jxl", ".avif", ".jfif", ".psd"}.difference(EXTENSIONS)
+MASK_ENDING = "-masklabel"  # `photo-masklabel.png` is the mask of `photo.jpg`, and no picture
 COUNTED_FOLDER = re.compile(r"(\d+)_(.*)")
 
 
@@ -50,8 +51,13 @@ class Subset:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures that lie directly in a folder, by name. Hidden files are left out."""
-    return [path for path in _entries(folder) if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    """The pictures that lie directly in a folder, by name. Hidden files and masks are left out."""
+    return [path for path in _entries(folder) if is_picture(path) and path.is_file()]
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture to train on; masks are not."""
+    return path.suffix.lower() in EXTENSIONS and not path.stem.endswith(MASK_ENDING)
 
 
 def find_subsets(folder: Path, is_reg: bool, defaults: Subset) -> list[Subset]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from library.data.images import Facts, examine
+from library.data.decoding import Facts, examine
 from library.errors import InputError
-from library.weights import write_atomically
+from library.files import write_atomically
 
 VERSION = 1
 

@@ -12,7 +12,8 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from library.errors import InputError
-from library.weights import content_hash, load_any, write_atomically
+from library.files import write_atomically
+from library.weights import content_hash, load_any
 
 FILES = Path(__file__).parent / "files"
 

@@ -11,12 +11,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from library.adapters.metadata import save_adapter
 from library.adapters.network import Network
+from library.files import write_atomically
 from library.log import say
 from library.models.prompts import webui_text
 from library.settings import Settings, write_settings
 from library.train.preview import Preview
 from library.train.state import State, save_state
-from library.weights import write_atomically
 
 SAVE_DTYPES = {None: torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

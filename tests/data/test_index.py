@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from library.data import index as module
-from library.data.images import Facts, examine
+from library.data.decoding import Facts, examine
 from library.data.index import PictureIndex, examine_all
 from library.errors import InputError
 from tests.data.samples import draw
