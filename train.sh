@@ -29,6 +29,7 @@
 : "${noise_offset=0.1}"                # helps very dark and very bright pictures; 0.05 to 0.1, 0 for none
 : "${shuffle_caption=0}"               # 1 to shuffle the comma-separated tags of a caption
 : "${keep_tokens=0}"                   # tags at the front that are never shuffled
+: "${caption_dropout_rate=0.1}"        # part of the pictures that train without words, 0 to 1
 : "${min_snr_gamma=1}"                 # evens out easy and hard noise levels; 5 is usual, 0 for none
 : "${prior_loss_weight=1}"             # weight of the pictures in reg_data_dir
 
@@ -102,6 +103,7 @@ option network_train_text_encoder_only "$train_text_encoder_only"
 option noise_offset "$noise_offset"
 option shuffle_caption "$shuffle_caption"
 option keep_tokens "$keep_tokens"
+option caption_dropout_rate "$caption_dropout_rate"
 option min_snr_gamma "$min_snr_gamma"
 option prior_loss_weight "$prior_loss_weight"
 

@@ -18,7 +18,7 @@ STRIPES = ("turquoise", "brown")  # body colours of the world, but never togethe
 BANDS = 4
 SEEN_BACKGROUNDS = ("blue", "yellow", "white", "pink")  # the other half of the colours is for the test
 PICTURES = 15
-SIZES = {"": 32.0, "big": 36.0}  # radius in pixels
+SIZES = {"": 36.0, "big": 39.0}  # radius in pixels
 PLACES = {"": 64.0, "left": 46.0, "right": 82.0}  # pixels from the left edge
 
 
@@ -41,11 +41,11 @@ def sample_subject(rng: random.Random, background: str) -> Subject:
     radius = SIZES[size] + rng.uniform(-1.0, 1.0)
     reach = radius + OUTLINE
     x = min(max(PLACES[place] + rng.uniform(-3, 3), reach), SIZE - reach)
-    return Subject(background, size, place, x, 78.0 + rng.uniform(-3, 3), radius)
+    return Subject(background, size, place, x, 81.0 + rng.uniform(-3, 3), radius)
 
 
 def draw_bands(canvas: Canvas, x: float, y: float, radius: float) -> None:
-    """A round body cut into level bands of the two colours, each over 15 pixels high: two latent pixels."""
+    """A round body cut into level bands of the two colours, each over 17 pixels high: more than two latent pixels."""
     high = 2 * radius / BANDS
     for band in range(BANDS):
         levels = [-radius + high * (band + step / 12) for step in range(13)]

@@ -52,6 +52,7 @@ OPTIONS = {
     "noise_offset": ("0.05", "--noise_offset=0.05"),
     "shuffle_caption": ("1", "--shuffle_caption=1"),
     "keep_tokens": ("2", "--keep_tokens=2"),
+    "caption_dropout_rate": ("0.2", "--caption_dropout_rate=0.2"),
     "min_snr_gamma": ("3", "--min_snr_gamma=3"),
     "prior_loss_weight": ("0.5", "--prior_loss_weight=0.5"),
     "lr": ("3e-4", "--learning_rate=3e-4"),
