@@ -7,6 +7,8 @@ from typing import Any
 
 FAMILIES = {
     "sd1": "library.models.sd1:SD1",
+    "sd2": "library.models.sd2:SD2",
+    "sdxl": "library.models.sdxl:SDXL",
 }
 
 ADAPTERS = {

@@ -50,7 +50,7 @@ def write_toy_sd1(
         torch.manual_seed(seed)
         unet, vae, encoder = toy_unet(in_channels), toy_vae(), toy_text_encoder(text_layers)
         parts = {"unet": unet, "vae": vae, "text_encoder": encoder}
-        _fill(parts.values())
+        fill(parts.values())
     for name, part in parts.items():
         (part if dtype is torch.float32 else part.to(dtype)).save_pretrained(folder / name)
     _restore_text_names(folder / "text_encoder" / "model.safetensors")
@@ -102,7 +102,7 @@ def toy_text_encoder(layers: int = 2) -> CLIPTextModel:
     return CLIPTextModel(CLIPTextConfig(**sizes, **tokens, num_hidden_layers=layers, num_attention_heads=4))
 
 
-def _fill(parts: Any) -> None:
+def fill(parts: Any) -> None:
     """Random biases and norms too: a loader that mixes two up must not go unseen among zeros and ones."""
     for part in parts:
         for parameter in part.parameters():

@@ -19,19 +19,22 @@ FILE_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 class Condition(NamedTuple):
-    """What the UNet is told of a batch of captions: hidden states (batch, tokens, width), and a pooled vector
-    (batch, width) where the family has one.
+    """What the UNet is told of a batch: the captions' hidden states (batch, tokens, width), and where the family
+    has them, a pooled vector (batch, width), and sizes (batch, 6) in pixels: height and width of the picture as
+    it was, top and left of the crop, height and width of the result.
     """
 
     hidden: Tensor
     pooled: Tensor | None = None
+    sizes: Tensor | None = None
 
 
 class Family(Protocol):
     """A base model: its parts, loaded one by one, and everything that differs from family to family.
 
-    A part is "unet", "text_encoder" or "vae". `betas` are the noise schedule's start, end and steps,
-    scaled-linear; `latent_scale` brings latents to about unit variance; `default_size` is in pixels.
+    A part is "unet", "vae" or one of `text_parts`; `takes_sizes` says whether `Condition.sizes` is read. `betas`
+    are the noise schedule's start, end and steps, scaled-linear; `latent_scale` brings latents to about unit
+    variance; `default_size` is in pixels.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Family(Protocol):
     betas: tuple[float, float, int]
     default_size: int
     base_name: str
+    text_parts: tuple[str, ...]
+    takes_sizes: bool
 
     @classmethod
     def recognises(cls, source: Source) -> bool:

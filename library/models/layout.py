@@ -18,7 +18,12 @@ from library.weights import content_hash, load_any
 FILES = Path(__file__).parent / "files"
 
 # Weights of a part in diffusers' folders, the best first: no pickles if possible, then no half precision.
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
 SUFFIXES = (".safetensors", ".fp16.safetensors", "-*-of-*.safetensors", ".fp16-*-of-*.safetensors")
 PICKLED = (".bin", ".fp16.bin")
 
@@ -27,6 +32,7 @@ OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".
 # Channels that a UNet takes -> what the others than 4 are for.
 PURPOSES = {9: " (it is for inpainting)", 8: " (it is for editing by instructions)"}
 TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
+PROJECTION = "text_projection."
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def choose_files(part: str, names: Iterable[str]) -> list[str]:
     """Those of a part's files that hold its weights; several if they are split; none if there are none."""
     names = sorted(names)
     stem = STEMS[part]
-    bin_stem = "pytorch_model" if part == "text_encoder" else stem
+    bin_stem = "pytorch_model" if part.startswith("text_encoder") else stem
     patterns = [stem + suffix for suffix in SUFFIXES] + [bin_stem + suffix for suffix in PICKLED]
     for pattern in patterns:
         found = [name for name in names if fnmatch(name, pattern)]
@@ -192,8 +198,9 @@ def _read_part(part: str, files: Iterable[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors |= load_any(file)
-    if part == "text_encoder":
-        return plain_text_names(tensors)
+    if part.startswith("text_encoder"):
+        projected = {key: tensor for key, tensor in tensors.items() if key.startswith(PROJECTION)}
+        return plain_text_names(tensors) | (projected if part == "text_encoder_2" else {})
     return plain_vae_names(tensors) if part == "vae" else tensors
 
 

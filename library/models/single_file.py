@@ -11,18 +11,29 @@ from torch import Tensor
 
 from library.errors import InputError
 from library.models.layout import FILES, Source, plain_text_names, plain_vae_names
+from library.models.original import UNET, from_open_clip
+from library.models.sizes import SIZES, Shapes, text_sizes_but_one
 from library.weights import load_checkpoint, load_tensors, read_checkpoint, read_header
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-UNET = "model.diffusion_model."
 VAE_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 VAES = ("first_stage_model.", "vae.", "")  # the last for a file that holds a VAE alone
-OPEN_CLIP = "cond_stage_model.model."
-SDXL_TEXT = "conditioner.embedders."
 
-# Prefix of the text encoder's names -> the folder of configurations that the model is built after.
-LAYOUTS = {"cond_stage_model.transformer.": "sd1"}
+# The folder of configurations that a model is built after -> the prefixes of its text encoders' names.
+LAYOUTS = {
+    "sdxl": {
+        "text_encoder": "conditioner.embedders.0.transformer.",
+        "text_encoder_2": "conditioner.embedders.1.model.",
+    },
+    "sd2": {"text_encoder": "cond_stage_model.model."},
+    "sd1": {"text_encoder": "cond_stage_model.transformer."},
+}
+# Names by which a text encoder is found, in transformers' words and in OpenCLIP's.
+TEXT_MARKS = ("layers.0.mlp.fc1.weight", "transformer.resblocks.0.mlp.c_fc.weight")
+# By this ComfyUI and Forge tell the models of Stable Diffusion 2 apart.
+WIDE_BIAS, WIDE = UNET + "output_blocks.11.1.transformer_blocks.0.norm1.bias", 0.09
+TOLD = 6  # numbers that the UNet of XL is told beside the text
+# A file for ComfyUI and Forge says with this empty tensor that it predicts v.
+PREDICTS_V = "v_pred"
 
 # Our own files say here, as JSON, what tensors do not tell: heads and groups, scale and size of latents.
 STRUCTURE = "easel.structure"
@@ -33,6 +44,7 @@ STRUCTURE_KEYS = {
     "vae_groups": ("vae", "norm_num_groups"),
     "vae_scale": ("vae", "scaling_factor"),
     "text_heads": ("text_encoder", "num_attention_heads"),
+    "text_2_heads": ("text_encoder_2", "num_attention_heads"),
 }
 
 # A tensor name that gives away what a file is that holds no base model.
@@ -62,11 +74,16 @@ def open_file(name: str, path: Path) -> Source:
 
 def _look_into(path: Path) -> tuple[dict[str, str], Shapes]:
     """Metadata and the shape of each tensor."""
-    if path.suffix.lower() == ".safetensors":
+    if _is_safe(path):
         metadata, entries = read_header(path)
         return metadata, {key: shape for key, (_, shape) in entries.items()}
     metadata, tensors = read_checkpoint(path)
     return metadata, {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def _is_safe(path: Path) -> bool:
+    """Whether a file is no pickle."""
+    return path.suffix.lower() == ".safetensors"
 
 
 def _find_parts(shapes: Shapes) -> dict[str, str]:
@@ -78,17 +95,24 @@ def _find_parts(shapes: Shapes) -> dict[str, str]:
         if prefix + "encoder.conv_in.weight" in shapes and prefix + "decoder.conv_in.weight" in shapes:
             prefixes["vae"] = prefix
             break
-    for prefix in LAYOUTS:
-        if any(key.startswith(prefix) and key.endswith("layers.0.mlp.fc1.weight") for key in shapes):
-            prefixes["text_encoder"] = prefix
-    return prefixes
+    layout = _layout_of(shapes)
+    return prefixes | (LAYOUTS[layout] if layout else {})
+
+
+def _layout_of(shapes: Shapes) -> str | None:
+    """The first layout whose text encoders are all in the file."""
+    for layout, prefixes in LAYOUTS.items():
+        marks = {prefix: tuple(key for key in shapes if key.startswith(prefix)) for prefix in prefixes.values()}
+        if all(any(key.endswith(TEXT_MARKS) for key in keys) for keys in marks.values()):
+            return layout
+    return None
 
 
 def _configs(
     path: Path, metadata: Mapping[str, str], shapes: Shapes, prefixes: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Each part's configuration: the family's own, with the sizes that the tensors have."""
-    layout = LAYOUTS.get(prefixes.get("text_encoder", ""))
+    layout = _layout_of(shapes)
     folder = FILES / (layout or "sd1")
     configs: dict[str, dict[str, Any]] = {}
     is_usual = True
@@ -96,14 +120,15 @@ def _configs(
         inside = {key[len(prefix) :]: shape for key, shape in shapes.items() if key.startswith(prefix)}
         base = _read_json(folder / part / "config.json")
         try:
-            configs[part] = base | SIZES[part](inside)
+            measure = text_sizes_but_one if (layout, part) == ("sd2", "text_encoder") else SIZES[part]
+            configs[part] = base | measure(inside)
         except (KeyError, IndexError, ValueError):
             raise InputError(f"{path}: the {part.replace('_', ' ')} in it is incomplete.") from None
         is_usual &= configs[part].get("block_out_channels") == base.get("block_out_channels")
-    if any(key.startswith(SDXL_TEXT) for key in shapes):
-        configs["text_encoder_2"] = {}
-    if any(key.startswith(OPEN_CLIP) for key in shapes):
-        configs["text_encoder"] = {}
+    if layout == "sdxl" and "unet" in configs:
+        pooled = configs["text_encoder_2"]["projection_dim"]
+        numbers = configs["unet"].get("projection_class_embeddings_input_dim", pooled) - pooled
+        configs["unet"]["addition_time_embed_dim"] = numbers // TOLD
     if STRUCTURE in metadata:
         _apply_structure(path, configs, metadata[STRUCTURE])
     elif not is_usual and (layout or "unet" not in prefixes):
@@ -112,66 +137,19 @@ def _configs(
             "heads and groups the model has; name the model's folder in diffusers' layout instead."
         )
     configs["scheduler"] = _read_json(folder / "scheduler" / "scheduler_config.json")
-    if metadata.get("modelspec.prediction_type", "").startswith("v"):
+    if _predicts_v(path, metadata, shapes, layout):
         configs["scheduler"]["prediction_type"] = "v_prediction"
     return configs
 
 
-def _unet_sizes(shapes: Shapes) -> dict[str, Any]:
-    """What the shapes tell of a UNet; its blocks are numbered through, and all but the last end with `op`."""
-    count = 1 + max(int(key.split(".")[1]) for key in shapes if key.startswith("input_blocks."))
-    ends = [number for number in range(count) if f"input_blocks.{number}.0.op.weight" in shapes]
-    lasts = [number - 1 for number in ends] + [count - 1]
-    sizes: dict[str, Any] = {
-        "in_channels": shapes["input_blocks.0.0.weight"][1],
-        "out_channels": shapes["out.2.weight"][0],
-        "block_out_channels": [shapes[f"input_blocks.{last}.0.out_layers.3.weight"][0] for last in lasts],
-        "cross_attention_dim": _first(shapes, "attn2.to_k.weight")[1],
-        "use_linear_projection": len(_first(shapes, "proj_in.weight")) == 2,
-    }
-    if "label_emb.0.0.weight" in shapes:
-        sizes["addition_embed_type"] = "text_time"
-    return sizes
-
-
-def _first(shapes: Shapes, ending: str) -> tuple[int, ...]:
-    """The shape of the first tensor whose name ends so; KeyError if there is none."""
-    for key, shape in shapes.items():
-        if key.endswith(ending):
-            return shape
-    raise KeyError(ending)
-
-
-def _vae_sizes(shapes: Shapes) -> dict[str, Any]:
-    """What the shapes tell of a VAE, in either naming."""
-    name = "encoder.down.{}.block.0.conv1.weight"
-    if name.format(0) not in shapes:
-        name = "encoder.down_blocks.{}.resnets.0.conv1.weight"
-    channels = [shapes[name.format(number)][0] for number in range(4)]
-    return {"block_out_channels": channels, "latent_channels": shapes["decoder.conv_in.weight"][1]}
-
-
-def _text_sizes(shapes: Shapes) -> dict[str, Any]:
-    """What the shapes tell of a CLIP text model; its heads are 64 wide, as in all of OpenAI's."""
-    plain = {key.removeprefix("text_model."): shape for key, shape in shapes.items()}
-    layers = {key.split(".")[2] for key in plain if key.startswith("encoder.layers.")}
-    vocabulary, width = plain["embeddings.token_embedding.weight"]
-    return {
-        "vocab_size": vocabulary,
-        "hidden_size": width,
-        "projection_dim": width,
-        "intermediate_size": plain["encoder.layers.0.mlp.fc1.weight"][0],
-        "max_position_embeddings": plain["embeddings.position_embedding.weight"][0],
-        "num_attention_heads": max(width // 64, 1),
-        "num_hidden_layers": len(layers),
-    }
-
-
-SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
-    "unet": _unet_sizes,
-    "vae": _vae_sizes,
-    "text_encoder": _text_sizes,
-}
+def _predicts_v(path: Path, metadata: Mapping[str, str], shapes: Shapes, layout: str | None) -> bool:
+    """Whether the file says that its UNet predicts v; those of Stable Diffusion 2 say it by a wide bias only."""
+    if PREDICTS_V in shapes or "modelspec.prediction_type" in metadata:
+        return PREDICTS_V in shapes or metadata["modelspec.prediction_type"].startswith("v")
+    if layout != "sd2" or WIDE_BIAS not in shapes:
+        return False
+    tensors = load_tensors(path, [WIDE_BIAS]) if _is_safe(path) else load_checkpoint(path)
+    return float(tensors[WIDE_BIAS].float().std()) > WIDE
 
 
 def _apply_structure(path: Path, configs: dict[str, dict[str, Any]], text: str) -> None:
@@ -187,7 +165,7 @@ def _apply_structure(path: Path, configs: dict[str, dict[str, Any]], text: str) 
 
 def _read_part(path: Path, part: str, prefix: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """A part's tensors by diffusers' names."""
-    if path.suffix.lower() == ".safetensors":
+    if _is_safe(path):
         names = [key for key in read_header(path)[1] if key.startswith(prefix)]
         tensors = load_tensors(path, names)
     else:
@@ -195,12 +173,24 @@ def _read_part(path: Path, part: str, prefix: str, config: Mapping[str, Any]) ->
     if part == "unet":
         return _converted(path, part, lambda: convert_ldm_unet_checkpoint(tensors, dict(config)))
     plain = {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
-    if part == "text_encoder":
-        return plain_text_names(plain)
+    if part in ("text_encoder", "text_encoder_2"):
+        return _read_text(plain, part, config)
     plain = {key: tensor for key, tensor in plain.items() if key.startswith(VAE_PARTS)}
     if "encoder.down_blocks.0.resnets.0.conv1.weight" in plain:
         return plain_vae_names(plain)
     return _converted(path, part, lambda: convert_ldm_vae_checkpoint(plain, dict(config)))
+
+
+def _read_text(plain: Mapping[str, Tensor], part: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A text encoder's tensors by transformers' names, of the layers that the configuration counts."""
+    if "token_embedding.weight" not in plain:
+        return plain_text_names(plain)
+    named = from_open_clip(plain)
+    unused = f"encoder.layers.{config['num_hidden_layers']}."
+    kept = {key: tensor for key, tensor in named.items() if not key.startswith(unused)}
+    if part == "text_encoder":
+        kept.pop("text_projection.weight", None)
+    return kept
 
 
 def _converted(path: Path, part: str, convert: Callable[[], dict[str, Tensor | None]]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention
 
 from library.errors import InputError
@@ -20,25 +20,30 @@ MAX_TOKEN_LENGTHS = (75, 150, 225)
 def load_text_encoder(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, what: str
 ) -> nn.Module:
-    """A frozen CLIP text model. `tensors` are named without `text_model.`.
+    """A frozen CLIP text model, with a projection if `tensors` hold one; they are named without `text_model.`.
 
     transformers dropped that name from its modules in 5.6; files keep it, and here both kinds are served.
     """
 
+    kind = CLIPTextModelWithProjection if "text_projection.weight" in tensors else CLIPTextModel
+
     def create() -> nn.Module:
-        return CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
+        return kind(CLIPTextConfig.from_dict(dict(config)))
 
     with torch.device("meta"):
         prefix = "text_model." if hasattr(create(), "text_model") else ""
-    return build(create, {prefix + key: tensor for key, tensor in tensors.items()}, dtype, what)
+    named = {key if key.startswith("text_projection.") else prefix + key: tensor for key, tensor in tensors.items()}
+    return build(create, named, dtype, what)
 
 
 class Tokenizer:
     """CLIP's tokenizer, cutting captions into chunks of 75 tokens, each between the two markers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, padding: int | None = None) -> None:
+        """`padding` fills up short captions; None stands for the end marker."""
         self._tokenizer = CLIPTokenizer.from_pretrained(folder)
         self._start, self._end = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        self._padding = padding
 
     def count(self, caption: str) -> int:
         """How many tokens a caption has, markers not counted."""
@@ -51,10 +56,14 @@ class Tokenizer:
         rows = []
         for caption in captions:
             ids = self._ids(caption)[:max_token_length]
-            ids += [self._end] * (max_token_length - len(ids))
-            chunks = [ids[start : start + CHUNK] for start in range(0, max_token_length, CHUNK)]
-            rows.append([[self._start, *chunk, self._end] for chunk in chunks])
+            starts = range(0, max_token_length, CHUNK)
+            rows.append([self._window(ids[start : start + CHUNK]) for start in starts])
         return torch.tensor(rows)
+
+    def _window(self, ids: list[int]) -> list[int]:
+        """Up to 75 tokens between the markers, filled up behind the end marker."""
+        padding = self._end if self._padding is None else self._padding
+        return [self._start, *ids, self._end, *[padding] * (CHUNK - len(ids))]
 
     def _ids(self, caption: str) -> list[int]:
         """A caption's token ids without markers."""
@@ -69,20 +78,32 @@ def encode(encoder: nn.Module, tokens: Tensor, clip_skip: int | None) -> Tensor:
     Each chunk is read by itself; of the markers only the first and last of all are kept, as in sd-scripts.
     With `clip_skip` N, the N-th last layer's states go through the final norm.
     """
-    batch, chunks, _ = tokens.shape
-    ids = tokens.flatten(0, 1)
-    layers = encoder.config.num_hidden_layers
     skip = clip_skip or 1
-    if not 1 <= skip <= layers:
-        raise InputError(f"clip_skip {clip_skip} is not between 1 and {layers}, the text encoder's layers.")
-    if skip == 1:
-        states = encoder(input_ids=ids).last_hidden_state
-    else:
-        states = encoder(input_ids=ids, output_hidden_states=True).hidden_states[-skip]
+    states, _ = read(encoder, tokens, skip)
+    if skip > 1:
         states = getattr(encoder, "text_model", encoder).final_layer_norm(states)
-    if chunks == 1:
-        return states
-    states = states.unflatten(0, (batch, chunks))
+    return joined(states)
+
+
+def read(encoder: nn.Module, tokens: Tensor, skip: int) -> tuple[Tensor, Tensor | None]:
+    """States (batch, chunks, 77, width) of the `skip`-th last layer, normed only if that is the last; and the
+    projection (batch, width) of the first chunk's end marker, where the encoder has one.
+    """
+    batch, chunks, _ = tokens.shape
+    layers = encoder.config.num_hidden_layers
+    if not 1 <= skip <= layers:
+        raise InputError(f"clip_skip {skip} is not between 1 and {layers}, the text encoder's layers.")
+    answer = encoder(input_ids=tokens.flatten(0, 1), output_hidden_states=skip > 1)
+    states = answer.last_hidden_state if skip == 1 else answer.hidden_states[-skip]
+    pooled = answer.get("text_embeds")
+    first = None if pooled is None else pooled.unflatten(0, (batch, chunks))[:, 0]
+    return states.unflatten(0, (batch, chunks)), first
+
+
+def joined(states: Tensor) -> Tensor:
+    """The states (batch, chunks, 77, width) of all chunks in a row, (batch, 75 * chunks + 2, width)."""
+    if states.shape[1] == 1:
+        return states[:, 0]
     middle = states[:, :, 1:-1].flatten(1, 2)
     return torch.cat([states[:, 0, :1], middle, states[:, -1, -1:]], dim=1)
 
