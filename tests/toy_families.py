@@ -1,14 +1,17 @@
 """Toy models of Stable Diffusion 2 and XL: the families' structure, few channels, random weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from library.models.checkpoints import Parts, part_tensors, structure_metadata, write_file, write_folder
+from library.models.layout import FILES
 from tests.toys import fill, toy_unet, toy_vae
 
 WIDTHS = {"text_encoder": 24, "text_encoder_2": 40}
@@ -99,3 +102,10 @@ def config_of(module: Any) -> dict[str, Any]:
     if hasattr(module.config, "to_dict"):
         return module.config.to_dict()
     return {**module.config, "_class_name": type(module).__name__}
+
+
+def real_unet(family: str) -> UNet2DConditionModel:
+    """The family's UNet in full size, without weights."""
+    with init_empty_weights():
+        config = json.loads((FILES / family / "unet" / "config.json").read_text())
+        return UNet2DConditionModel.from_config(config)

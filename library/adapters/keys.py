@@ -11,19 +11,26 @@ import torch
 from torch import Tensor
 
 from library.errors import InputError
+from library.names import from_original, unet_names
 from library.weights import load_any, read_header
 
 # The leaves of a plain LoRA; a Tucker core ("lora_mid") is multiplied into the first when a file is read.
 DOWN, UP, ALPHA, MID = "lora_down.weight", "lora_up.weight", "alpha", "lora_mid.weight"
 PEFT_DOWN, PEFT_UP = "lora_A.weight", "lora_B.weight"
 
-# How a stem begins, for each part of a model in the dotted layout.
+# How a stem begins, for each part of a model in the dotted layout: with one text encoder, and with two.
 PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+XL_PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
+PARTS = {prefix: part for table in (PREFIXES, XL_PREFIXES) for part, prefix in table.items()}
+
+# Layers that only Stable Diffusion XL has; its stems in kohya's files have the names of the original layout.
+XL_MARK = re.compile(r"text_encoder_2\.|unet\..*\.transformer_blocks\.[1-9]|unet\.up_blocks\.0\.attentions\.")
 
 # Names of modules that have underscores of their own.
 MODULE_NAMES = (
     "down_blocks|mid_block|up_blocks|transformer_blocks|proj_in|proj_out|to_q|to_k|to_v|to_out|time_emb_proj|"
-    "conv_shortcut|conv_in|conv_out|time_embedding|linear_[12]|text_model|self_attn|[qkv]_proj|out_proj"
+    "conv_shortcut|conv_in|conv_out|time_embedding|linear_[12]|text_model|self_attn|[qkv]_proj|out_proj|"
+    "input_blocks|middle_block|output_blocks|in_layers|emb_layers|out_layers|skip_connection|time_embed|label_emb"
 )
 
 # The entry of the file's metadata in which diffusers keeps the LoraConfig of every part.
@@ -117,15 +124,19 @@ def to_diffusers(layers: Mapping[str, LoraWeights]) -> dict[str, Tensor]:
     return state
 
 
-def stem_of(dotted: str) -> str:
+def stem_of(dotted: str, is_xl: bool = False) -> str:
     """kohya's stem for a layer's name in the dotted layout, such as "unet.mid_block.attentions.0.proj_in".
 
     Files always have the text encoder's `text_model`, which transformers 5.6 dropped from its module names.
     """
     part, _, path = dotted.partition(".")
-    if part == "text_encoder" and not path.startswith("text_model."):
+    if part != "unet" and not path.startswith(("text_model.", "text_projection")):
         path = f"text_model.{path}"
-    return f"{PREFIXES[part]}_{path.replace('.', '_')}"
+    if part == "unet" and is_xl:
+        # The index of an upsampler is 2 in all of XL's blocks: each has attention.
+        path = unet_names([path, f"{'.'.join(path.split('.')[:2])}.attentions."])[path]
+    prefix = (XL_PREFIXES if is_xl else PREFIXES)[part]
+    return f"{prefix}_{path.replace('.', '_')}"
 
 
 def dotted_of(stem: str) -> str:
@@ -133,13 +144,15 @@ def dotted_of(stem: str) -> str:
     part = part_of(stem)
     if part is None:
         raise InputError(f'the layer "{stem}" has no name in the layout of diffusers.')
-    path = stem.removeprefix(f"{PREFIXES[part]}_")
-    return f"{part}." + re.sub(rf"(?<![a-z])({MODULE_NAMES})(?![a-z])|_", lambda found: found[1] or ".", path)
+    prefix = next(each for each in PARTS if stem.startswith(f"{each}_"))
+    path = stem.removeprefix(f"{prefix}_")
+    path = re.sub(rf"(?<![a-z])({MODULE_NAMES})(?![a-z])|_", lambda found: found[1] or ".", path)
+    return f"{part}.{from_original(path) if part == 'unet' else path}"
 
 
 def part_of(stem: str) -> str | None:
     """The part of the model that a stem belongs to, if its beginning says so."""
-    return next((part for part, prefix in PREFIXES.items() if stem.startswith(f"{prefix}_")), None)
+    return next((part for prefix, part in PARTS.items() if stem.startswith(f"{prefix}_")), None)
 
 
 def _from_kohya(tensors: Mapping[str, Tensor], name: str) -> dict[str, LoraWeights]:
@@ -166,16 +179,17 @@ def _from_diffusers(
     leaves: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         base, _, leaf = key.rpartition(".lora_")
-        if not base or base.partition(".")[0] not in PREFIXES or f"lora_{leaf}" not in (PEFT_DOWN, PEFT_UP):
+        if not base or base.partition(".")[0] not in XL_PREFIXES or f"lora_{leaf}" not in (PEFT_DOWN, PEFT_UP):
             raise _unknown_key(key, name)
         leaves.setdefault(base, {})[f"lora_{leaf}"] = tensor
     config = json.loads(metadata.get(PEFT_CONFIG, "{}"))
+    is_xl = any(XL_MARK.match(base) for base in leaves)
     layers = {}
     for base, found in leaves.items():
         _check_pair(base, found, (PEFT_DOWN, PEFT_UP), name)
         alpha = _configured_alpha(config, base, found[PEFT_DOWN].shape[0])
         weights = LoraWeights(found[PEFT_DOWN], found[PEFT_UP], alpha)
-        layers[stem_of(base)] = _checked(base, weights, name)
+        layers[stem_of(base, is_xl)] = _checked(base, weights, name)
     return layers
 
 

@@ -1,35 +1,16 @@
 """Names of tensors in the original layout of Stable Diffusion's checkpoints, and the way there from diffusers'."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from library.names import unet_names
+
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 
-_UNET_OUTSIDE = {
-    "conv_in": "input_blocks.0.0",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-    "mid_block.resnets.0": "middle_block.0",
-    "mid_block.attentions.0": "middle_block.1",
-    "mid_block.resnets.1": "middle_block.2",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
-_UNET_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-_UNET_LAYER = re.compile(r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)")
 _VAE_NAMES = {
     r"conv_norm_out": "norm_out",
     r"conv_shortcut": "nin_shortcut",
@@ -56,17 +37,6 @@ _OPEN_CLIP_OUTSIDE = {
     "final_layer_norm.bias": "ln_final.bias",
 }
 _PROJECTIONS = ("q", "k", "v")
-
-
-def unet_names(names: Iterable[str]) -> dict[str, str]:
-    """diffusers' names of a UNet's modules or tensors, each with its name in the original layout.
-
-    `names` has to hold enough to tell which blocks of the way up have attention; those of all modules do. The
-    original numbers the blocks through, without regard to resolution.
-    """
-    names = list(names)
-    attending = {name.split(".")[1] for name in names if re.match(r"up_blocks\.\d\.attentions\.", name)}
-    return {name: _unet_name(name, attending) for name in names}
 
 
 def unet_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -126,27 +96,3 @@ def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             elif part in layer:
                 named[f"{place}.{layer[part]}.{kind}"] = tensor
     return named
-
-
-def _unet_name(name: str, attending: set[str]) -> str:
-    """One name; `attending` are the numbers of the blocks on the way up that have attention."""
-    for start, word in _UNET_OUTSIDE.items():
-        if name == start or name.startswith(f"{start}."):
-            rest = name[len(start) :]
-            return word + (_resnet(rest) if ".resnets." in start else rest)
-    found = _UNET_LAYER.fullmatch(name)
-    if not found:
-        return name
-    way, block, kind, layer, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
-    if kind == "downsamplers":
-        return f"input_blocks.{3 * block + 3}.0.op{rest.removeprefix('conv')}"
-    if kind == "upsamplers":
-        return f"output_blocks.{3 * block + 2}.{2 if str(block) in attending else 1}.{rest}"
-    place = f"input_blocks.{3 * block + layer + 1}" if way == "down" else f"output_blocks.{3 * block + layer}"
-    return f"{place}.1.{rest}" if kind == "attentions" else f"{place}.0{_resnet(f'.{rest}')}"
-
-
-def _resnet(rest: str) -> str:
-    """The end of a name inside a residual block, with its dot: ".conv1.weight" is ".in_layers.2.weight"."""
-    first, dot, tail = rest.removeprefix(".").partition(".")
-    return f".{_UNET_RESNET.get(first, first)}{dot}{tail}" if rest else ""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from library.models import text
 from library.models.family import Condition
 from library.models.layout import Source
-from library.models.original import unet_names
 from library.models.stable import PIXELS, StableDiffusion
+from library.names import unet_names
 
 PENULTIMATE = 2  # the layer, counted from the last, whose states the UNet reads
 

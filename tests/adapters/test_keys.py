@@ -19,6 +19,8 @@ from library.adapters.keys import (
     to_kohya,
 )
 from library.errors import InputError
+from library.names import unet_names
+from tests.toy_families import real_unet
 
 STEM = "lora_unet_mid_block_attentions_0_proj_in"
 DOTTED = "unet.mid_block.attentions.0.proj_in"
@@ -49,6 +51,31 @@ def test_our_layers_have_the_familys_stems(family, layers) -> None:
         for path, stem in chosen.items():
             assert stem_of(f"{part}.{path}") == stem
             assert dotted_of(stem) == family.diffusers_name(part, path)
+
+
+def xl_names() -> dict[str, str]:
+    """Dotted names of XL's layers, all linear and convolution layers of the UNet among them, with their stems."""
+    unet = real_unet("sdxl")
+    paths = [path for path, each in unet.named_modules() if isinstance(each, (nn.Linear, nn.Conv2d))]
+    original = unet_names(paths)
+    names = {f"unet.{path}": f"lora_unet_{original[path]}".replace(".", "_") for path in paths}
+    for part, prefix in (("text_encoder", "lora_te1"), ("text_encoder_2", "lora_te2")):
+        names[f"{part}.text_model.encoder.layers.11.mlp.fc1"] = f"{prefix}_text_model_encoder_layers_11_mlp_fc1"
+    return names
+
+
+def test_every_layer_of_xl_has_kohyas_name() -> None:
+    names = xl_names()
+    assert len(names) == 722 + 72 + 2
+    assert {name: stem_of(name, is_xl=True) for name in names} == names
+    assert {dotted_of(stem): stem for stem in names.values()} == names
+
+
+def test_files_of_xl_are_recognised_in_the_layout_of_diffusers() -> None:
+    for only in ("unet.up_blocks.0.attentions.1.proj_in", "text_encoder_2.text_model.encoder.layers.3.mlp.fc1"):
+        tensors = {f"{only}.lora_A.weight": draw(3, 8), f"{only}.lora_B.weight": draw(6, 3)}
+        [stem] = parse_adapter(tensors, {}, "f")
+        assert stem == xl_names().get(only, "lora_te2_text_model_encoder_layers_3_mlp_fc1")
 
 
 def test_a_missing_alpha_is_the_rank() -> None:

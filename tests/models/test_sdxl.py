@@ -7,8 +7,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from library.models.family import Family, open_family
-from tests.models.test_original import real_unet
-from tests.toy_families import write_toy, write_toy_file
+from tests.toy_families import real_unet, write_toy, write_toy_file
 
 
 @pytest.fixture(scope="module")
