@@ -59,8 +59,15 @@ def is_full_memory(error: BaseException) -> bool:
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """A parser for a small program; wrong arguments raise InputError, so `run_program` ends with status 2."""
-    style = argparse.ArgumentDefaultsHelpFormatter
-    return _Parser(description=description, allow_abbrev=False, formatter_class=style)
+    return _Parser(description=description, allow_abbrev=False, formatter_class=_Help)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names defaults, but not those that only say that nothing is given."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        is_empty = action.default is None or action.default is False or action.default in ("", [])
+        return action.help if is_empty else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -54,14 +54,16 @@ def read_upright(content: bytes) -> Image.Image:
         return image
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Any kind of picture (palette, grey, 16 bit, CMYK, transparent) as sRGB; what is transparent is white."""
+def flatten(image: Image.Image, ground: str = "white") -> Image.Image:
+    """Any kind of picture (palette, grey, 16 bit, CMYK, transparent) as sRGB, lying on a ground of one colour."""
     if image.mode.startswith("I"):
         image = _eight_bit(image)
     if not image.has_transparency_data:
         return _in_srgb(image)
+    if image.mode == "P":  # whose way to RGB Pillow warns of
+        image = image.convert("RGBA")
     alpha = image.convert("RGBA").getchannel("A")
-    return Image.composite(_in_srgb(image), Image.new("RGB", image.size, "white"), alpha)
+    return Image.composite(_in_srgb(image), Image.new("RGB", image.size, ground), alpha)
 
 
 def alpha_of(image: Image.Image) -> Image.Image | None:
