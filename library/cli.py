@@ -38,6 +38,10 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         _complain("interrupted.")
         status = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
     except FloatingPointError as error:
         _complain(_with_remedy(str(error), NUMBER_REMEDIES))
         status = FAILED

@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         made = editing.make_changes(plan.changes, "writing captions", outcome)
     if empty := editing.emptied(made):
         say(f"without words now: {editing.names_of(empty)}")
+    for path in editing.uncaptioned(captions, plan.changes):
+        say(f"no caption: {path}")
     counts = {"to be edited" if settings.dry_run else "edited": len(made)} | plan.counts
     return end(outcome, counts)
 

@@ -131,6 +131,12 @@ def emptied(changes: Iterable[Change]) -> list[Path]:
     return [change.path for change in changes if _text(change.before) and _text(change.after) == ""]
 
 
+def uncaptioned(captions: Iterable[Caption], changes: Iterable[Change]) -> list[Path]:
+    """The caption files that are not there and that these changes do not make."""
+    made = {change.path for change in changes}
+    return [caption.path for caption in captions if caption.text is None and caption.path not in made]
+
+
 def names_of(paths: Sequence[Path]) -> str:
     """The names of the first files, and how many more there are."""
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
