@@ -92,8 +92,8 @@ def test_an_edit_and_its_undo_as_a_person_sees_them(tmp_path: Path, capsys: pyte
     assert (folder / "0.txt").read_text() == "sks, 1girl, long hair\n"
     assert (folder / "1.txt").read_bytes() == BAD
     assert not (folder / "3.txt").exists()
-        f"no caption: {folder}/3.txt",
     assert capsys.readouterr().out.splitlines() == [
+        f"no caption: {folder}/3.txt",
         "captions: 1 edited, 1 unchanged, 1 without a caption (--set_empty writes one), 1 failed:",
         f"  {folder}/1.txt: the caption is not UTF-8 text; save it as UTF-8",
     ]
