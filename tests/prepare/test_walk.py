@@ -13,7 +13,6 @@ import pytest
 from library.errors import InputError
 from library.prepare.walk import Outcome, find_pictures, finish, read_ahead, work_through
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
