@@ -10,6 +10,8 @@ import pillow_heif
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
 pillow_heif.register_heif_opener()
+# Pillow takes pictures of more than twice this for attacks; telephones make 200 megapixels.
+Image.MAX_IMAGE_PIXELS = 400_000_000
 
 # By content, whatever a file is called; formats that start other programs (EPS) stay out.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "HEIF") + (("AVIF",) if features.check("avif") else ())
