@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from library.errors import InputError
 from library.models import text
-from library.models.family import Condition
+from library.models.family import Condition, Tokens
 from library.models.layout import FILES, Source, build, remembered
 from library.weights import file_sha256, legacy_hash
 
@@ -57,8 +57,7 @@ class SD1:
         )
 
     def load_vae(self, dtype: torch.dtype) -> nn.Module:
-        """The VAE on the CPU, frozen, in `dtype`; in float32 for float16, in which it overflows."""
-        dtype = torch.float32 if dtype == torch.float16 else dtype
+        """The VAE on the CPU, frozen, in `dtype`; in float16 some overflow."""
         return self._build(self._vae, "vae", AutoencoderKL, dtype)
 
     def load_text_encoders(self, dtype: torch.dtype) -> list[nn.Module]:
@@ -73,19 +72,21 @@ class SD1:
         """The UNet on the CPU, frozen, in `dtype`."""
         return self._build(self._source, "unet", UNet2DConditionModel, dtype)
 
-    def tokenize(self, captions: Sequence[str], max_token_length: int) -> list[Tensor]:
-        """Token ids (batch, chunks, 77) for the one text encoder; captions beyond the length are cut."""
-        return [self._tokenizer(captions, max_token_length)]
+    def tokenize(self, captions: Sequence[str], max_token_length: int, weighted: bool = False) -> list[Tokens]:
+        """The tokens for the one text encoder; captions beyond the length are cut."""
+        if weighted:
+            return [Tokens(*self._tokenizer.weighted(captions, max_token_length))]
+        return [Tokens(self._tokenizer(captions, max_token_length))]
 
-    def token_count(self, caption: str) -> int:
+    def token_count(self, caption: str, weighted: bool = False) -> int:
         """How many tokens a caption has; `tokenize` cuts those beyond `max_token_length`."""
-        return self._tokenizer.count(caption)
+        return self._tokenizer.count(caption, weighted)
 
     def encode_text(
-        self, encoders: Sequence[nn.Module], tokens: Sequence[Tensor], clip_skip: int | None = None
+        self, encoders: Sequence[nn.Module], tokens: Sequence[Tokens], clip_skip: int | None = None
     ) -> Condition:
-        """Hidden states (batch, 75 * chunks + 2, width) of the `clip_skip`-th last layer, normed."""
-        return Condition(text.encode(encoders[0], tokens[0], clip_skip))
+        """Hidden states (batch, 75 * chunks + 2, width) of the `clip_skip`-th last layer, normed and weighed."""
+        return Condition(text.encode(encoders[0], tokens[0].ids, clip_skip, tokens[0].weights))
 
     def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The UNet's answer, shaped as `noisy`: (batch, 4, height / 8, width / 8)."""
@@ -125,7 +126,9 @@ class SD1:
         return pixels.float().clamp(-1, 1)
 
     def fingerprint(self, part: str, cache_dir: Path | None = None) -> str:
-        """A hash of a part's weights, the same in whatever file they are."""
+        """A hash of a part's weights, the same in whatever file they are; or of the tokenizer."""
+        if part == "tokenizer":
+            return self._tokenizer.fingerprint
         return (self._vae if part == "vae" else self._source).fingerprint(part, cache_dir)
 
     def base_hashes(self, cache_dir: Path | None = None) -> dict[str, str]:
