@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     from library.log import say
     from library.models.family import open_family
     from library.train.batches import open_batches
-    from library.train.captions import captions_of_run
+    from library.train.captions import captions_of_run, warn_of_cut_captions
     from library.train.data import encode_pictures, open_datasets
     from library.train.dry_run import describe_run
     from library.train.events import Events
@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     from library.train.resume import find_state
     from library.train.run import make_objective, make_previews, open_report, run
     from library.train.training import Training
+    from library.train.vae import open_vae
     from library.train.validation import make_validation
 
     # ---- device and processes
@@ -39,9 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     family = open_family(settings.pretrained_model_name_or_path, settings.vae)
 
     # ---- pictures, captions, and the steps they make
-    datasets = open_datasets(settings)
+    with compute.main_first():  # the others then find every picture checked
+        datasets = open_datasets(settings)
     plan = make_plan(settings, datasets.train, compute.world_size)
     prompts = preview_prompts(settings, datasets.train)
+    warn_of_cut_captions(settings, family, datasets.train)
     say(datasets.train.summary())
     say(plan.summary())
 
@@ -50,18 +53,18 @@ def main(argv: list[str] | None = None) -> int:
     state = find_state(settings, plan, identity)
 
     # ---- text encoders, UNet, adapters and optimizer, looked at only
-    captions = captions_of_run(datasets.all, plan.epochs)
+    captions = captions_of_run(datasets, plan, prompts)
     if settings.dry_run:
         model = build_model(settings, family, compute, plan.steps, captions)
         return describe_run(settings, model, compute, datasets.train)
 
-    # ---- latents: the VAE encodes what the cache lacks, then leaves the device
-    vae = family.load_vae(compute.dtype)
-    cache = encode_pictures(settings, datasets.all, family, vae, compute)
-    batches = open_batches(settings, datasets.train, family, vae, cache, plan, compute)
+    # ---- latents: if the caches lack any, the VAE is loaded, encodes them and leaves the device
+    vae = open_vae(settings, family, compute)
+    caches = encode_pictures(settings, datasets.all, vae, compute)
+    batches = open_batches(settings, datasets.train, vae, caches, plan, compute)
     watched = None
     if datasets.validation:
-        watched = open_batches(settings, datasets.validation, family, vae, cache, plan, compute)
+        watched = open_batches(settings, datasets.validation, vae, caches, plan, compute)
 
     # ---- text encoders, UNet, adapters and optimizer
     model = build_model(settings, family, compute, plan.steps, captions)
@@ -74,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         training=training,
         report=open_report(settings, compute, plan.steps, state),
         outputs=Outputs(settings),
-        previews=make_previews(settings, prompts, model, vae, compute),
+        previews=make_previews(prompts, model, vae, compute),
         validation=make_validation(settings, watched, objective),
         facts=training_facts(settings, family, model.learner, plan, datasets, state),
         identity=identity,

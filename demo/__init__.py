@@ -13,4 +13,8 @@ training       budgets, learning-rate curve and checkpoints of the two trainings
 vae_training   pictures to latents
 unet_training  captions to latents
 card           the model card, from what was measured
+captioner_training  a small BLIP that says which creature a picture shows
+judge_captions      what a caption says and whether it is true; the captioner's card
+tagger_training     a small tagger in the format of the WD14 taggers, and its ONNX file
+tagger_card         how well that tagger knows the world, and its card
 """

@@ -16,7 +16,8 @@ from demo.world import OUTLINE, PALETTE, SIZE, Canvas, draw_face, random_for, sh
 
 STRIPES = ("turquoise", "brown")  # body colours of the world, but never together on one creature, and no backgrounds
 BANDS = 4
-SEEN_BACKGROUNDS = ("blue", "yellow", "white", "pink")  # the other half of the colours is for the test
+STALK = 1.6 * OUTLINE  # pixels; thinner ones come out broken
+SEEN_BACKGROUNDS = ("blue", "yellow", "white", "green")  # the other half of the colours is for the test
 PICTURES = 15
 SIZES = {"": 36.0, "big": 39.0}  # radius in pixels
 PLACES = {"": 64.0, "left": 46.0, "right": 82.0}  # pixels from the left edge
@@ -62,7 +63,7 @@ def draw_subject(subject: Subject) -> Image.Image:
     x, y, radius = subject.x, subject.y, subject.radius
     for side in (-1, 1):
         tip = (x + side * 0.72 * radius, y - 1.55 * radius)
-        canvas.line([(x + side * 0.3 * radius, y - 0.9 * radius), tip], OUTLINE)
+        canvas.line([(x + side * 0.3 * radius, y - 0.9 * radius), tip], STALK)
         canvas.outlined_circle(*tip, 0.31 * radius, PALETTE[STRIPES[0]])
     draw_bands(canvas, x, y, radius)
     draw_face(canvas, x, y, radius, eyes=2)

@@ -38,6 +38,10 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         _complain("interrupted.")
         status = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
     except FloatingPointError as error:
         _complain(_with_remedy(str(error), NUMBER_REMEDIES))
         status = FAILED
@@ -59,8 +63,15 @@ def is_full_memory(error: BaseException) -> bool:
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """A parser for a small program; wrong arguments raise InputError, so `run_program` ends with status 2."""
-    style = argparse.ArgumentDefaultsHelpFormatter
-    return _Parser(description=description, allow_abbrev=False, formatter_class=style)
+    return _Parser(description=description, allow_abbrev=False, formatter_class=_Help)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names defaults, but not those that only say that nothing is given."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        is_empty = action.default is None or action.default is False or action.default in ("", [])
+        return action.help if is_empty else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -49,6 +49,11 @@ class Compute:
         """Until every process has come here."""
         self.state.wait_for_everyone()
 
+    def main_first(self) -> AbstractContextManager[object]:
+        """What is inside is done by the main process, and then by all others, which find what that has left."""
+        first: AbstractContextManager[object] = self.state.main_process_first()
+        return first
+
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Adds up every parameter's gradient over all processes, in one transfer.
 

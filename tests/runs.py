@@ -45,6 +45,15 @@ def draw_pictures(
     return folder
 
 
+def draw_mask(picture: Path, size: tuple[int, int] = (64, 64), left: int = 0, right: int = 255) -> Path:
+    """Writes the mask of a picture beside it: one shade on its left half, another on its right."""
+    mask = Image.new("L", size, left)
+    mask.paste(right, (size[0] // 2, 0, *size))
+    path = picture.with_name(f"{picture.stem}-masklabel.png")
+    mask.save(path)
+    return path
+
+
 def words_of(settings: Mapping[str, Any]) -> list[str]:
     """The command line of some settings; a list gives one option several words."""
     words = []

@@ -114,3 +114,12 @@ def test_a_small_program_ends_with_its_status(words: list[str], status: int) -> 
     ended = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
     assert ended.returncode == status
     assert "Traceback" not in ended.stderr
+
+
+def test_a_reader_who_has_enough_gets_no_traceback() -> None:
+    code = "from library.cli import run_program\nrun_program(lambda: print('words ' * 100000, flush=True) or 0)"
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert writer.stdout is not None and writer.stderr is not None
+    writer.stdout.read(5)
+    writer.stdout.close()
+    assert (writer.stderr.read(), writer.wait()) == (b"", 1)

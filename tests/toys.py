@@ -69,6 +69,16 @@ def write_toy_sd1(
     return folder
 
 
+def write_overflowing_sd1(folder: Path) -> Path:
+    """A toy whose VAE has weights that fit into fp16 and results that do not, as SDXL's; returns `folder`."""
+    file = write_toy_sd1(folder) / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    for name in ("encoder.conv_in.weight", "decoder.conv_in.weight"):
+        tensors[name] *= 6e4 / tensors[name].abs().max()
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
 def toy_unet(in_channels: int = 4, **changes: Any) -> UNet2DConditionModel:
     """A UNet with SD 1.5's blocks: 686 tensors, 1x1 convolutions around its 16 transformers."""
     sizes: dict[str, Any] = {

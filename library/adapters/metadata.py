@@ -39,6 +39,10 @@ RECORDED = (
     "validate_every_n_steps",
     "validate_every_n_epochs",
     "flip_aug",
+    "color_aug",
+    "random_crop",
+    "face_crop_aug_range",
+    "resize_interpolation",
     "shuffle_caption",
     "enable_bucket",
     "bucket_no_upscale",
@@ -55,7 +59,6 @@ NEVER = {
     "multires_noise_discount": 0.3,
     "adaptive_noise_scale": None,
     "zero_terminal_snr": False,
-    "face_crop_aug_range": None,
     "scale_weight_norms": None,
     "ip_noise_gamma": None,
     "debiased_estimation": False,
@@ -67,8 +70,6 @@ NEVER = {
     "huber_c": 0.1,
     "fp8_base": False,
     "fp8_base_unet": False,
-    "color_aug": False,
-    "random_crop": False,
 }
 
 # modelspec entries that come from a setting metadata_<name> of sd-scripts.

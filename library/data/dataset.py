@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 
 from library.data import summary
-from library.data.buckets import Size, place, subset_buckets
+from library.data.buckets import Placing, Size, place, subset_buckets
 from library.data.captions import caption_variant, read_caption, split_tags
 from library.data.decoding import Facts
 from library.data.epochs import EffectiveBatch, Sample, by_size, list_samples, plan_epoch
-from library.data.folders import Subset, collect_pictures
+from library.data.folders import Captioned, Subset, collect_pictures
 from library.data.index import PictureIndex, examine_all
-from library.data.pictures import Picture
+from library.data.masked import find_masks, say_what_is_masked
+from library.data.pictures import Mask, Picture
+from library.data.views import View, is_varied, variant_seed, view_of
 from library.errors import InputError
 from library.log import warn
-
-Found = list[tuple[Subset, list[Path]]]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,15 @@ class DataOptions:
 
     `cache_dir` keeps the picture index (None: every start checks every picture); `skip_unreadable` leaves
     broken pictures out instead of ending the run; `prior_loss_weight` is that of regularisation pictures.
+    With `masked_loss` pictures have the masks that are found for them. `variants` is the number of crops and
+    colours of a picture that a cache holds; None draws new ones for each showing.
     """
 
     cache_dir: Path | None = None
     skip_unreadable: bool = False
     prior_loss_weight: float = 1.0
+    masked_loss: bool = False
+    variants: int | None = None
 
 
 class Dataset:
@@ -43,11 +47,13 @@ class Dataset:
         seed: int,
         prior_loss_weight: float = 1.0,
         skipped: Mapping[Path, str] | None = None,
+        variants: int | None = None,
     ) -> None:
         self.pictures = tuple(pictures)
         self.seed = seed
         self.prior_loss_weight = prior_loss_weight
         self.skipped = dict(skipped or {})  # unreadable pictures that were left out, and why
+        self.variants = variants  # see DataOptions
         self.samples = list_samples(self.pictures, prior_loss_weight)
 
     @property
@@ -71,14 +77,29 @@ class Dataset:
         """The batches of one epoch (from 0), in order. Every sample is in exactly one of them."""
         return plan_epoch(self.samples, self.seed, epoch, effective_batch)
 
-    def caption_of(self, sample: Sample, epoch: int) -> str:
-        """The caption as it is shown in this epoch."""
+    def caption_of(self, sample: Sample, epoch: int, step: int = 0, steps: int = 0) -> str:
+        """The caption as it is shown in this epoch; `step` of `steps` in the run decides on token warmup alone."""
         picture, seed = sample.picture, sample.seed(self.seed, "caption", epoch)
-        return caption_variant(picture.caption, picture.subset, seed, epoch)
+        return caption_variant(picture.caption, picture.subset, seed, epoch, step, steps)
 
     def flip_of(self, sample: Sample, epoch: int) -> bool:
         """Whether the sample is mirrored left to right in this epoch."""
         return sample.picture.subset.flip_aug and bool(sample.seed(self.seed, "flip", epoch) & 1)
+
+    def view_of(self, sample: Sample, epoch: int) -> View:
+        """How the sample is cut, coloured and mirrored in this epoch."""
+        picture, flip = sample.picture, self.flip_of(sample, epoch)
+        if not is_varied(picture.subset):
+            return view_of(picture, variant_seed(picture, 0), flip)
+        if self.variants is None:
+            return view_of(picture, sample.seed(self.seed, "view", epoch), flip)
+        number = sample.seed(self.seed, "variant", epoch) % self.variants
+        return view_of(picture, variant_seed(picture, number), flip)
+
+    @cached_property
+    def has_masks(self) -> bool:
+        """Whether any sample has a mask."""
+        return any(sample.picture.mask for sample in self.samples)
 
     def draw_seed(self, sample: Sample, epoch: int) -> int:
         """The 63-bit seed of the sample's noise, timestep and latent in this epoch."""
@@ -86,7 +107,7 @@ class Dataset:
 
     def with_pictures(self, pictures: Iterable[Picture]) -> "Dataset":
         """The same settings with other pictures."""
-        return Dataset(pictures, self.seed, self.prior_loss_weight, self.skipped)
+        return Dataset(pictures, self.seed, self.prior_loss_weight, self.skipped, self.variants)
 
     def summary(self) -> str:
         """Folders, repeats, captions and buckets in a few lines, for a person to check."""
@@ -100,8 +121,8 @@ class Dataset:
         """How many pictures of each folder have each tag, in lower case, for the metadata of the result."""
         counts: dict[str, Counter[str]] = {}
         for picture in self.pictures:
-            tags = split_tags(picture.caption.lower(), ",")
-            counts.setdefault(picture.subset.image_dir.resolve().name, Counter()).update(tags)
+            tags = split_tags(picture.caption.lower().replace("\n", ","), ",")
+            counts.setdefault(picture.subset.label, Counter()).update(tags)
         return {folder: dict(tags) for folder, tags in counts.items()}
 
     def dataset_dirs(self, is_reg: bool = False) -> dict[str, dict[str, int]]:
@@ -110,7 +131,7 @@ class Dataset:
         for picture in self.pictures:
             if picture.subset.is_reg == is_reg:
                 entry = {"n_repeats": picture.subset.num_repeats, "img_count": 0}
-                folders.setdefault(picture.subset.image_dir.resolve().name, entry)["img_count"] += 1
+                folders.setdefault(picture.subset.label, entry)["img_count"] += 1
         return folders
 
     @cached_property
@@ -134,7 +155,9 @@ def build_dataset(subsets: list[Subset], options: DataOptions, seed: int) -> Dat
     pictures: list[Picture] = []
     for subset, paths in found:
         try:
-            pictures += _describe(subset, [path for path in paths if path in facts], facts)
+            readable = {path: lines for path, lines in paths.items() if path in facts}
+            masks = find_masks(subset, readable, facts, options.masked_loss, index)
+            pictures += _describe(subset, readable, facts, masks)
         except InputError as error:
             complaints += error.sentences
     if not complaints and all(picture.subset.is_reg for picture in pictures):
@@ -143,39 +166,52 @@ def build_dataset(subsets: list[Subset], options: DataOptions, seed: int) -> Dat
         raise InputError.of(dict.fromkeys(complaints))
     index.save()
     _say_what_is_odd(pictures, broken)
-    return Dataset(_number_copies(pictures), seed, options.prior_loss_weight, broken)
+    say_what_is_masked(pictures, options.masked_loss)
+    numbered = _number_copies(pictures)
+    return Dataset(numbered, seed, options.prior_loss_weight, broken, options.variants)
 
 
-def _describe(subset: Subset, paths: list[Path], facts: Mapping[Path, Facts]) -> list[Picture]:
+def _describe(
+    subset: Subset, paths: Captioned, facts: Mapping[Path, Facts], masks: Mapping[Path, Mask]
+) -> list[Picture]:
     """The readable pictures of one subset, or every complaint about its sizes and captions."""
     buckets = subset_buckets(subset)
+    placings: dict[Size, Placing] = {}  # many pictures share a size
     pictures: list[Picture] = []
     complaints: list[str] = []
     longer = 0
-    for path in paths:
+    for path, given in paths.items():
         try:
-            lines = read_caption(path, subset.caption_extension)
+            lines = read_caption(path, subset.caption_extension) if given is None else given
         except InputError as error:
             complaints += error.sentences
             continue
-        longer += len(lines) > 1
+        if not subset.enable_wildcard:
+            longer += len(lines) > 1
+            lines = lines[:1]
         content, width, height = facts[path]
+        if (width, height) not in placings:
+            placings[width, height] = place((width, height), buckets, subset)
         pictures.append(
             Picture(
                 path=path,
                 sha256=content,
                 width=width,
                 height=height,
-                placing=place((width, height), buckets, subset),
-                caption=lines[0] if lines else subset.class_tokens or "",
+                placing=placings[width, height],
+                caption="\n".join(lines) or subset.class_tokens or "",
                 has_caption=bool(lines),
                 subset=subset,
+                mask=masks.get(path),
             )
         )
     if complaints:
         raise InputError.of(complaints)
     if longer:
-        warn(f"{longer} captions in {subset.image_dir} have several lines; only the first is used.")
+        warn(
+            f"{longer} captions in {subset.source} have several lines; only the first is used. "
+            "With enable_wildcard = true each showing has one of them by chance."
+        )
     return pictures
 
 
@@ -184,19 +220,20 @@ def _number_copies(pictures: list[Picture]) -> list[Picture]:
     seen: Counter[str] = Counter()
     numbered: list[Picture] = []
     for picture in pictures:
-        numbered.append(replace(picture, copy=seen[picture.sha256]))
+        earlier = seen[picture.sha256]
+        numbered.append(replace(picture, copy=earlier) if earlier else picture)
         seen[picture.sha256] += 1
     return numbered
 
 
 def _say_what_is_odd(pictures: list[Picture], broken: Mapping[Path, str]) -> None:
-    files = Counter(content for content, _ in {(picture.sha256, picture.path) for picture in pictures})
+    files = Counter({picture.path: picture.sha256 for picture in pictures}.values())
     twins = sum(count - 1 for count in files.values())
     if twins:
         warn(f"{twins} pictures are exact copies of others; they count as often as they are there.")
     wordless = [picture for picture in pictures if not picture.has_caption and not picture.caption]
     if wordless:
-        folders = ", ".join(dict.fromkeys(str(picture.subset.image_dir) for picture in wordless))
+        folders = ", ".join(dict.fromkeys(str(picture.subset.source) for picture in wordless))
         warn(
             f"{len(wordless)} pictures in {folders} have neither a caption nor class words; they train "
             f"without words. Write captions, or name the folder `10_class words`."

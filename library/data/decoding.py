@@ -10,6 +10,8 @@ import pillow_heif
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
 pillow_heif.register_heif_opener()
+# Pillow takes pictures of more than twice this for attacks; telephones make 200 megapixels.
+Image.MAX_IMAGE_PIXELS = 400_000_000
 
 # By content, whatever a file is called; formats that start other programs (EPS) stay out.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "HEIF") + (("AVIF",) if features.check("avif") else ())
@@ -54,14 +56,16 @@ def read_upright(content: bytes) -> Image.Image:
         return image
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Any kind of picture (palette, grey, 16 bit, CMYK, transparent) as sRGB; what is transparent is white."""
+def flatten(image: Image.Image, ground: str = "white") -> Image.Image:
+    """Any kind of picture (palette, grey, 16 bit, CMYK, transparent) as sRGB, lying on a ground of one colour."""
     if image.mode.startswith("I"):
         image = _eight_bit(image)
     if not image.has_transparency_data:
         return _in_srgb(image)
+    if image.mode == "P":  # whose way to RGB Pillow warns of
+        image = image.convert("RGBA")
     alpha = image.convert("RGBA").getchannel("A")
-    return Image.composite(_in_srgb(image), Image.new("RGB", image.size, "white"), alpha)
+    return Image.composite(_in_srgb(image), Image.new("RGB", image.size, ground), alpha)
 
 
 def alpha_of(image: Image.Image) -> Image.Image | None:

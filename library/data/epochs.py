@@ -9,7 +9,7 @@ from library.data.pictures import Picture
 from library.seeds import derive_seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One showing of a picture in an epoch: its `repeat`-th. `index` counts the samples of the dataset."""
 

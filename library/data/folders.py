@@ -1,13 +1,17 @@
 """Where pictures come from: a plain folder, or kohya's `N_class words` folders."""
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 from PIL import features
 
+from library.data.metadata import read_metadata
 from library.errors import InputError
 from library.log import warn
 
@@ -24,10 +28,12 @@ class Subset:
     """One folder of pictures and how it is used; the fields are those of sd-scripts' dataset tables.
 
     `resolution` is (width, height) in pixels; `min_bucket_reso`, `max_bucket_reso` and `bucket_reso_steps`
-    are pixels too. Without `enable_bucket` every picture is cropped to `resolution`.
+    are pixels too. Without `enable_bucket` every picture is cropped to `resolution`. With a `metadata_file` its
+    pictures are those that the file names, and `image_dir` is where their names begin.
     """
 
     image_dir: Path
+    metadata_file: Path | None = None
     class_tokens: str | None = None
     is_reg: bool = False
     num_repeats: int = 1
@@ -35,13 +41,24 @@ class Subset:
     caption_separator: str = ","
     caption_prefix: str | None = None
     caption_suffix: str | None = None
+    trigger_words: str | None = None
+    secondary_separator: str | None = None
+    enable_wildcard: bool = False
     shuffle_caption: bool = False
     keep_tokens: int = 0
     keep_tokens_separator: str | None = None
     caption_dropout_rate: float = 0.0
     caption_dropout_every_n_epochs: int = 0
     caption_tag_dropout_rate: float = 0.0
+    token_warmup_min: int = 1
+    token_warmup_step: int | float = 0
     flip_aug: bool = False
+    color_aug: bool = False
+    random_crop: bool = False
+    face_crop_aug_range: tuple[float, float] | None = None
+    resize_interpolation: str = "lanczos"
+    alpha_mask: bool = False
+    conditioning_data_dir: Path | None = None
     resolution: tuple[int, int] = (512, 512)
     enable_bucket: bool = False
     min_bucket_reso: int = 256
@@ -49,15 +66,40 @@ class Subset:
     bucket_reso_steps: int = 64
     bucket_no_upscale: bool = False
 
+    @property
+    def source(self) -> Path:
+        """What names its pictures: the file of metadata, or else the folder."""
+        return self.metadata_file or self.image_dir
+
+    @cached_property
+    def label(self) -> str:
+        """The name alone, of the file or the folder, for the metadata of the result."""
+        return self.source.resolve().name
+
+    @property
+    def joint(self) -> str:
+        """What tags are joined with: the separator and a blank, unless it brings its own."""
+        return self.caption_separator + ("" if self.caption_separator[-1:].isspace() else " ")
+
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie directly in a folder, by name. Hidden files and masks are left out."""
-    return [path for path in _entries(folder) if is_picture(path) and path.is_file()]
+    return [folder / entry.name for entry in _entries(folder) if _is_picture(entry.name) and entry.is_file()]
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file's name is that of a picture to train on; masks are not."""
-    return path.suffix.lower() in EXTENSIONS and not path.stem.endswith(MASK_ENDING)
+    return _is_picture(path.name)
+
+
+def has_masks(folder: Path) -> bool:
+    """Whether masks lie directly in a folder."""
+    return any(os.path.splitext(entry.name)[0].endswith(MASK_ENDING) for entry in _entries(folder))
+
+
+def _is_picture(name: str) -> bool:
+    stem, ending = os.path.splitext(name)
+    return ending.lower() in EXTENSIONS and not stem.endswith(MASK_ENDING)
 
 
 def find_subsets(folder: Path, is_reg: bool, defaults: Subset) -> list[Subset]:
@@ -73,7 +115,7 @@ def find_subsets(folder: Path, is_reg: bool, defaults: Subset) -> list[Subset]:
     """
     folder = Path(folder)
     _check_folder(folder)
-    inner = [path for path in _entries(folder) if path.is_dir()]
+    inner = [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
     full = [path for path in inner if pictures_in(path)]
     counted = [path for path in full if COUNTED_FOLDER.fullmatch(path.name)]
     loose = pictures_in(folder)
@@ -90,42 +132,51 @@ def find_subsets(folder: Path, is_reg: bool, defaults: Subset) -> list[Subset]:
     return subsets
 
 
-def collect_pictures(subsets: Iterable[Subset]) -> tuple[list[tuple[Subset, list[Path]]], list[str]]:
+# Pictures with the lines of their captions; None where these lie in a file beside the picture.
+Captioned = Mapping[Path, list[str] | None]
+
+
+def collect_pictures(subsets: Iterable[Subset]) -> tuple[list[tuple[Subset, Captioned]], list[str]]:
     """Every subset that is used, with its pictures, and a sentence for each that cannot be."""
-    found: list[tuple[Subset, list[Path]]] = []
+    found: list[tuple[Subset, Captioned]] = []
     complaints: list[str] = []
     known: set[tuple[object, ...]] = set()
     for subset in subsets:
-        place = (subset.image_dir.resolve(), subset.resolution)
+        place = (subset.source.resolve(), subset.resolution)
         if subset.num_repeats < 1:
-            warn(f"{subset.image_dir} is left out, because its number of repeats is {subset.num_repeats}.")
+            warn(f"{subset.source} is left out, because its number of repeats is {subset.num_repeats}.")
         elif place in known:
-            warn(f"{subset.image_dir} is given twice at the same resolution; the second is left out.")
+            warn(f"{subset.source} is given twice at the same resolution; the second is left out.")
         else:
             try:
-                found.append((subset, _all_pictures(subset.image_dir)))
+                found.append((subset, _all_pictures(subset)))
             except InputError as error:
                 complaints += error.sentences
         known.add(place)
     return found, complaints
 
 
-def _all_pictures(folder: Path) -> list[Path]:
+def _all_pictures(subset: Subset) -> Captioned:
     """The pictures of one subset; those in formats that are not read are said."""
+    folder = subset.image_dir
+    if subset.metadata_file:
+        return read_metadata(subset.metadata_file, folder, EXTENSIONS, subset.joint)
     _check_folder(folder)
     pictures = pictures_in(folder)
-    suffixes = Counter(path.suffix.lower() for path in _entries(folder))
+    suffixes = Counter(os.path.splitext(entry.name)[1].lower() for entry in _entries(folder))
     unread = [f"{suffixes[suffix]} {suffix}" for suffix in sorted(UNREAD_EXTENSIONS & {*suffixes})]
     if unread:
         warn(f"{folder} holds pictures that are not read ({', '.join(unread)}); convert them to .png.")
     if not pictures:
         raise InputError(_nothing_found(folder, []))
-    return pictures
+    return dict.fromkeys(pictures)
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name; entries know what they are without another look at the disk."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        with os.scandir(folder) as entries:
+            return sorted((each for each in entries if not each.name.startswith(".")), key=attrgetter("name"))
     except OSError as error:
         raise InputError(f"the picture folder {folder} cannot be read: {error.strerror}.") from error
 

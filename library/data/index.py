@@ -2,33 +2,44 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
+
+from tqdm import tqdm
 
 from library.data.decoding import Facts, examine
 from library.errors import InputError
 from library.files import write_atomically
+from library.log import is_speaker
 
-VERSION = 1
+VERSION = 2
+CHUNK = 32  # pictures that a thread takes at a time
+
+Row = list[int | str]  # size in bytes, time of change in ns, and the facts
+ROW_TYPES = [int, int, str, int, int]
 
 
 class PictureIndex:
     """Facts about pictures by path, valid while size and time of change (in ns) of the file are the same.
 
-    Only whole pictures are remembered: a file that could not be read is tried again. Without a folder nothing
-    is remembered.
+    There is one file for each folder of pictures, so that a start reads what it needs and no more. Only whole
+    pictures are remembered: a file that could not be read is tried again. Without a folder nothing is remembered.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._file = folder / "pictures.json" if folder else None
-        self._known = self._read()
-        self._new: dict[str, list[int | str]] = {}
+        self._folder = folder / "pictures" if folder else None
+        self._known: dict[str, dict[str, Row]] = {}  # by folder, then by name
+        self._new: dict[str, dict[str, Row]] = {}
 
     def get(self, path: Path) -> Facts | None:
         """What is known of an unchanged picture."""
-        row = self._known.get(str(path.resolve()))
-        if not row or row[:2] != _stamp(path):
+        folder, name = os.path.split(path)
+        if folder not in self._known:
+            self._known[folder] = self._read(folder)
+        row = self._known[folder].get(name)
+        if row is None or row[:2] != _stamp(path):
             return None
         return Facts(str(row[2]), int(row[3]), int(row[4]))
 
@@ -36,62 +47,93 @@ class PictureIndex:
         """The facts from the index, or else from the picture. Raises ValueError where it cannot be read."""
         facts = self.get(path)
         if facts is None:
-            stamp = _stamp(path)  # before reading, so that a change in between is noticed next time
-            facts = examine(path)
-            self._new[str(path.resolve())] = [*stamp, *facts]
+            row = _examined(path)
+            if isinstance(row, str):
+                raise ValueError(row)
+            facts = self.add(path, row)
         return facts
 
+    def add(self, path: Path, row: Row) -> Facts:
+        """Remembers what was found out about a picture, and returns it."""
+        folder, name = os.path.split(path)
+        self._new.setdefault(folder, {})[name] = row
+        return Facts(str(row[2]), int(row[3]), int(row[4]))
+
     def save(self) -> None:
-        """Adds what is new to the file, keeping what another process may have added."""
-        if self._file is None or not self._new:
-            return
-        rows = self._read() | self._new
-        content = json.dumps({"version": VERSION, "pictures": rows}).encode()
+        """Adds what is new to the files, keeping what another process may have added."""
+        for folder, rows in self._new.items():
+            file = self._file_of(folder)
+            if file is None:
+                return
+            table = {"version": VERSION, "folder": folder, "pictures": self._read(folder) | rows}
+            content = json.dumps(table, separators=(",", ":")).encode()
+            try:
+                write_atomically(file, lambda path, content=content: path.write_bytes(content))
+            except OSError as error:
+                reason = f"{file}: {error.strerror or error}"
+                raise InputError(f"the cache cannot be written ({reason}); choose another cache_dir.") from error
+        self._known, self._new = {}, {}
 
-        def write(path: Path) -> None:
-            path.write_bytes(content)
+    def _file_of(self, folder: str) -> Path | None:
+        if self._folder is None:
+            return None
+        whole = os.path.realpath(folder)
+        return self._folder / f"{sha256(os.fsencode(whole)).hexdigest()[:40]}.json"
 
+    def _read(self, folder: str) -> dict[str, Row]:
+        """The rows of a folder's file; a missing or damaged one is an empty index."""
+        file = self._file_of(folder)
         try:
-            write_atomically(self._file, write)
-        except OSError as error:
-            reason = f"{self._file}: {error.strerror or error}"
-            raise InputError(f"the cache cannot be written ({reason}); choose another cache_dir.") from error
-        self._known, self._new = rows, {}
-
-    def _read(self) -> dict[str, list[int | str]]:
-        """The rows of the file; a missing or damaged one is an empty index."""
-        if self._file is None:
-            return {}
-        try:
-            table = json.loads(self._file.read_text(encoding="utf-8"))
-            rows = table["pictures"] if table["version"] == VERSION else {}
-            return {path: row for path, row in rows.items() if _is_row(row)}
+            table = json.loads(file.read_text(encoding="utf-8")) if file else {}
+            rows = table["pictures"] if table.get("version") == VERSION else {}
+            return {name: row for name, row in rows.items() if _is_row(row)}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
 
 
 def examine_all(paths: Iterable[Path], index: PictureIndex) -> tuple[dict[Path, Facts], dict[Path, str]]:
-    """The facts of all pictures that are whole, and the reason for each that is not."""
-    facts: dict[Path, Facts] = {}
+    """The facts of all pictures that are whole, and the reason for each that is not; new ones by all cores."""
+    facts: dict[Path, Facts | None] = {path: index.get(path) for path in paths}
     broken: dict[Path, str] = {}
-    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        checks = {path: pool.submit(index.examine, path) for path in paths}
-    for path, check in checks.items():
-        try:
-            facts[path] = check.result()
-        except ValueError as error:
-            broken[path] = str(error)
-    return facts, broken
+    for path, row in _examined_by_all([path for path, known in facts.items() if known is None]):
+        if isinstance(row, str):
+            broken[path] = row
+        else:
+            facts[path] = index.add(path, row)
+    return {path: known for path, known in facts.items() if known is not None}, broken
 
 
-def _stamp(path: Path) -> list[int | str]:
+def _examined_by_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Row | str]]:
+    """Each picture with its row or with what is wrong with it, in order."""
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    silent = not is_speaker()
+    bar = tqdm(total=len(paths), desc="checking pictures", unit="picture", delay=1, leave=False, disable=silent)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for chunk, rows in zip(chunks, pool.map(_examined_all, chunks), strict=True):
+            bar.update(len(chunk))
+            yield from zip(chunk, rows, strict=True)
+
+
+def _examined_all(paths: Sequence[Path]) -> list[Row | str]:
+    return [_examined(path) for path in paths]
+
+
+def _examined(path: Path) -> Row | str:
+    """What a file holds, or why it is no picture."""
+    stamp = _stamp(path)  # before reading, so that a change in between is noticed next time
     try:
-        status = path.stat()
+        return [*stamp, *examine(path)]
+    except ValueError as error:
+        return str(error)
+
+
+def _stamp(path: Path) -> Row:
+    try:
+        status = os.stat(path)
     except OSError:
         return []
     return [status.st_size, status.st_mtime_ns]
 
 
 def _is_row(row: object) -> bool:
-    kinds = [int, int, str, int, int]
-    return isinstance(row, list) and [type(cell) for cell in row] == kinds
+    return isinstance(row, list) and [type(cell) for cell in row] == ROW_TYPES

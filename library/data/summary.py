@@ -27,10 +27,12 @@ def _subset_line(subset: Subset, pictures: Iterable[Picture]) -> str:
     own = [picture for picture in pictures if picture.subset == subset]
     captions = Counter(picture.has_caption for picture in own)
     kind = "regularisation, " if subset.is_reg else ""
-    line = f"{subset.image_dir}: {kind}{len(own)} pictures x {subset.num_repeats}, {captions[True]} captions"
+    line = f"{subset.source}: {kind}{len(own)} pictures x {subset.num_repeats}, {captions[True]} captions"
     if captions[False]:
         words = f'"{subset.class_tokens}"' if subset.class_tokens else "no words"
         line += f", {captions[False]} without: {words}"
+    masks = sum(picture.mask is not None for picture in own)
+    line += f", {masks} masks" if masks else ""
     return line
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from library.data.captions import without_chance
 from library.data.dataset import Dataset
 from library.data.folders import Subset
 from library.data.pictures import Picture
@@ -42,18 +43,20 @@ def validation_view(dataset: Dataset) -> Dataset:
 
 def _plainly(dataset: Dataset, contents: Iterable[str]) -> Dataset:
     wanted = [p for p in dataset.pictures if not p.subset.is_reg and p.sha256 in contents]
-    return dataset.with_pictures(replace(picture, subset=_without_chance(picture)) for picture in wanted)
+    plain = {subset: _without_chance(subset) for subset in {picture.subset for picture in wanted}}
+    return dataset.with_pictures(replace(picture, subset=plain[picture.subset]) for picture in wanted)
 
 
-def _without_chance(picture: Picture) -> Subset:
+def _without_chance(subset: Subset) -> Subset:
+    span = subset.face_crop_aug_range
+    middling = (span[0] * span[1]) ** 0.5 if span else 0.0
     return replace(
-        picture.subset,
+        without_chance(subset),
         num_repeats=1,
         flip_aug=False,
-        shuffle_caption=False,
-        caption_dropout_rate=0.0,
-        caption_dropout_every_n_epochs=0,
-        caption_tag_dropout_rate=0.0,
+        color_aug=False,
+        random_crop=False,
+        face_crop_aug_range=(middling, middling) if span else None,
     )
 
 

@@ -5,9 +5,14 @@ from torch import Tensor
 from library.diffusion.schedule import check_prediction_type
 
 
-def per_sample_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of each sample, (batch,) float32, from two (batch, channels, height, width)."""
-    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+def per_sample_loss(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared error of each sample, (batch,) float32, from two (batch, channels, height, width).
+
+    Errors are multiplied by `mask` (batch, 1, height, width) before the mean over all of them, as in sd-scripts: a
+    picture of which half counts has half the loss.
+    """
+    errors = (prediction.float() - target.float()).square()
+    return (errors if mask is None else errors * mask).flatten(1).mean(1)
 
 
 def min_snr_weight(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:

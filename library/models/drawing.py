@@ -31,7 +31,9 @@ SCHEDULER_SETTINGS = {
 
 @dataclass(frozen=True, eq=False)
 class Painter:
-    """A family's models, ready to draw. `draw` leaves their mode, device and weights as it found them."""
+    """A family's models, ready to draw. `draw` leaves their mode, device and weights as it found them, but for a VAE
+    that overflows in half precision: that goes on in float32.
+    """
 
     family: Family
     vae: nn.Module
@@ -47,6 +49,7 @@ class Painter:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
         max_token_length: int = 75,
+        condition: Condition | None = None,
     ) -> Image.Image:
         """The picture of a prompt, RGB, of the prompt's width and height.
 
@@ -59,24 +62,34 @@ class Painter:
             device: where to compute; the UNet's device unless given.
             dtype: what the UNet and the text encoders compute in; the VAE computes in its weights' own type.
             max_token_length: of a prompt, in tokens.
+            condition: what `texts_of` the prompt say to the UNet, where that is known; else they are read here.
 
         Raises:
             InputError: the sampler is unknown, or cannot be used with what the model predicts.
         """
         device = torch.device(device) if device is not None else _device_of(self.unet)
         scheduler = make_scheduler(self.family, sampler or prompt.sampler, prompt.steps)
-        # Without guidance the unconditional half of the batch would be computed for nothing.
-        texts = [prompt.negative, prompt.text] if prompt.guidance > 1 else [prompt.text]
-        with borrowed(self.text_encoders, device), _autocast(device, dtype):
-            tokens = [ids.to(device) for ids in self.family.tokenize(texts, max_token_length)]
-            condition = self.family.encode_text(self.text_encoders, tokens, clip_skip)
+        if condition is None:
+            with borrowed(self.text_encoders, device), _autocast(device, dtype):
+                tokens = [each.to(device) for each in self.family.tokenize(texts_of(prompt), max_token_length)]
+                condition = self.family.encode_text(self.text_encoders, tokens, clip_skip)
         with borrowed([self.unet], device):
             latents = self._denoise(prompt, scheduler, condition, dtype)
         if not torch.isfinite(latents).all():
             warn(f"the picture of seed {prompt.seed} overflowed; use bf16 or no mixed precision.")
         with borrowed([self.vae], device):
-            pixels = self.family.decode_latents(self.vae, latents)
+            pixels = self._decode(latents)
         return to_picture(pixels[0])
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Pixels (1, 3, height, width) in [-1, 1]; a VAE that overflows in half precision becomes one in float32."""
+        pixels = self.family.decode_latents(self.vae, latents)
+        is_half = next(self.vae.parameters()).dtype != torch.float32
+        if is_half and torch.isfinite(latents).all() and not torch.isfinite(pixels).all():
+            warn("the VAE overflows in half precision; pictures are decoded in float32.")
+            self.vae.float()
+            pixels = self.family.decode_latents(self.vae, latents)
+        return pixels
 
     def _denoise(self, prompt: Prompt, scheduler: Any, condition: Condition, dtype: torch.dtype) -> Tensor:
         """From noise to latents, (1, channels, height / 8, width / 8); everything but the UNet is float32."""
@@ -99,6 +112,12 @@ class Painter:
                 prediction = negative + prompt.guidance * (positive - negative)
             latents = scheduler.step(prediction, timestep, latents, **noise, return_dict=False)[0]
         return latents
+
+
+def texts_of(prompt: Prompt) -> list[str]:
+    """What the text encoders read for a prompt: the negative words, if they are used at all, and the words."""
+    # Without guidance the unconditional half of the batch would be computed for nothing.
+    return [prompt.negative, prompt.text] if prompt.guidance > 1 else [prompt.text]
 
 
 def make_scheduler(family: Family, sampler: str, steps: int) -> Any:

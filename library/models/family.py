@@ -29,6 +29,19 @@ class Condition(NamedTuple):
     sizes: Tensor | None = None
 
 
+class Tokens(NamedTuple):
+    """A batch of captions for one text encoder: token ids (batch, chunks, 77), and in the same shape the weight of
+    each token where the captions are weighted.
+    """
+
+    ids: Tensor
+    weights: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Tokens":
+        """The same on a device."""
+        return Tokens(*(None if each is None else each.to(device) for each in self))
+
+
 class Family(Protocol):
     """A base model: its parts, loaded one by one, and everything that differs from family to family.
 
@@ -56,7 +69,7 @@ class Family(Protocol):
         """The model in `source`, with the VAE of another model if one is given."""
 
     def load_vae(self, dtype: torch.dtype) -> nn.Module:
-        """The VAE on the CPU, frozen, in `dtype`; in float32 for float16, in which it overflows."""
+        """The VAE on the CPU, frozen, in `dtype`; in float16 some overflow."""
 
     def load_text_encoders(self, dtype: torch.dtype) -> list[nn.Module]:
         """The text encoders on the CPU, frozen, in `dtype`."""
@@ -64,14 +77,14 @@ class Family(Protocol):
     def load_unet(self, dtype: torch.dtype) -> nn.Module:
         """The UNet on the CPU, frozen, in `dtype`."""
 
-    def tokenize(self, captions: Sequence[str], max_token_length: int) -> list[Tensor]:
-        """Token ids for each text encoder, (batch, chunks, 77); longer captions are cut."""
+    def tokenize(self, captions: Sequence[str], max_token_length: int, weighted: bool = False) -> list[Tokens]:
+        """The tokens for each text encoder; longer captions are cut, and `weighted` ones read with their weights."""
 
-    def token_count(self, caption: str) -> int:
+    def token_count(self, caption: str, weighted: bool = False) -> int:
         """How many tokens a caption has, so that a caller can say what `tokenize` will cut."""
 
     def encode_text(
-        self, encoders: Sequence[nn.Module], tokens: Sequence[Tensor], clip_skip: int | None = None
+        self, encoders: Sequence[nn.Module], tokens: Sequence[Tokens], clip_skip: int | None = None
     ) -> Condition:
         """The condition of a batch, from the `clip_skip`-th last layer (1 or None: the last)."""
 
@@ -91,7 +104,10 @@ class Family(Protocol):
         """Pixels (batch, 3, 8h, 8w) in [-1, 1], float32, of latents that are scaled by `latent_scale`."""
 
     def fingerprint(self, part: str, cache_dir: Path | None = None) -> str:
-        """A hash of a part's weights, the same for the same weights in any file; kept in `cache_dir`."""
+        """A hash of a part's weights, the same for the same weights in any file; kept in `cache_dir`.
+
+        Here "tokenizer" is a part too, whose vocabulary is hashed.
+        """
 
     def base_hashes(self, cache_dir: Path | None = None) -> dict[str, str]:
         """The `ss_*` entries that say from which files the model came."""

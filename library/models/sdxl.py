@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from library.models import text
-from library.models.family import Condition
+from library.models.family import Condition, Tokens
 from library.models.layout import Source
 from library.models.stable import PIXELS, StableDiffusion
 from library.names import unet_names
@@ -37,15 +37,17 @@ class SDXL(StableDiffusion):
         )
 
     def encode_text(
-        self, encoders: Sequence[nn.Module], tokens: Sequence[Tensor], clip_skip: int | None = None
+        self, encoders: Sequence[nn.Module], tokens: Sequence[Tokens], clip_skip: int | None = None
     ) -> Condition:
         """Hidden states of both encoders side by side (batch, 75 * chunks + 2, width), not normed, from their last
         layer but one unless `clip_skip` says another; and the second's pooled vector (batch, width) of the
         first 75 tokens.
         """
         skip = clip_skip or PENULTIMATE
-        read = [text.read(encoder, ids, skip) for encoder, ids in zip(encoders, tokens, strict=True)]
-        hidden = torch.cat([text.joined(states) for states, _ in read], dim=-1)
+        read = [text.read(encoder, each.ids, skip) for encoder, each in zip(encoders, tokens, strict=True)]
+        hidden = torch.cat(
+            [text.joined(states, each.weights) for (states, _), each in zip(read, tokens, strict=True)], dim=-1
+        )
         pooled = read[1][1]
         assert pooled is not None
         return Condition(hidden, pooled)

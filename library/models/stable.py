@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from library.errors import InputError
 from library.models import text
-from library.models.family import Condition
+from library.models.family import Condition, Tokens
 from library.models.layout import FILES, Source, build, remembered
 from library.weights import file_sha256, legacy_hash
 
@@ -48,8 +48,7 @@ class StableDiffusion:
             raise InputError(f"The VAE in {self._vae.name} makes {channels} latent channels; 4 are needed.")
 
     def load_vae(self, dtype: torch.dtype) -> nn.Module:
-        """The VAE on the CPU, frozen, in `dtype`; in float32 for float16, in which it overflows."""
-        dtype = torch.float32 if dtype == torch.float16 else dtype
+        """The VAE on the CPU, frozen, in `dtype`; in float16 some overflow."""
         return self._build(self._vae, "vae", AutoencoderKL, dtype)
 
     def load_text_encoders(self, dtype: torch.dtype) -> list[nn.Module]:
@@ -66,19 +65,21 @@ class StableDiffusion:
         """The UNet on the CPU, frozen, in `dtype`."""
         return self._build(self._source, "unet", UNet2DConditionModel, dtype)
 
-    def tokenize(self, captions: Sequence[str], max_token_length: int) -> list[Tensor]:
-        """Token ids (batch, chunks, 77) for each text encoder; captions beyond the length are cut."""
-        return [tokenizer(captions, max_token_length) for tokenizer in self._tokenizers]
+    def tokenize(self, captions: Sequence[str], max_token_length: int, weighted: bool = False) -> list[Tokens]:
+        """The tokens for each text encoder; captions beyond the length are cut."""
+        if weighted:
+            return [Tokens(*each.weighted(captions, max_token_length)) for each in self._tokenizers]
+        return [Tokens(each(captions, max_token_length)) for each in self._tokenizers]
 
-    def token_count(self, caption: str) -> int:
+    def token_count(self, caption: str, weighted: bool = False) -> int:
         """How many tokens a caption has; `tokenize` cuts those beyond `max_token_length`."""
-        return self._tokenizers[0].count(caption)
+        return self._tokenizers[0].count(caption, weighted)
 
     def encode_text(
-        self, encoders: Sequence[nn.Module], tokens: Sequence[Tensor], clip_skip: int | None = None
+        self, encoders: Sequence[nn.Module], tokens: Sequence[Tokens], clip_skip: int | None = None
     ) -> Condition:
-        """Hidden states (batch, 75 * chunks + 2, width) of the `clip_skip`-th last layer, normed."""
-        return Condition(text.encode(encoders[0], tokens[0], clip_skip))
+        """Hidden states (batch, 75 * chunks + 2, width) of the `clip_skip`-th last layer, normed and weighed."""
+        return Condition(text.encode(encoders[0], tokens[0].ids, clip_skip, tokens[0].weights))
 
     def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The UNet's answer, shaped as `noisy`: (batch, 4, height / 8, width / 8)."""
@@ -126,7 +127,9 @@ class StableDiffusion:
         return pixels.float().clamp(-1, 1)
 
     def fingerprint(self, part: str, cache_dir: Path | None = None) -> str:
-        """A hash of a part's weights, the same in whatever file they are."""
+        """A hash of a part's weights, the same in whatever file they are; or of all tokenizers."""
+        if part == "tokenizer":
+            return " ".join(each.fingerprint for each in self._tokenizers)
         return (self._vae if part == "vae" else self._source).fingerprint(part, cache_dir)
 
     def base_hashes(self, cache_dir: Path | None = None) -> dict[str, str]:

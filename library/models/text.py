@@ -1,6 +1,8 @@
 """Captions to hidden states with a CLIP text model, longer ones than its 77 tokens too."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention
 
 from library.errors import InputError
+from library.models.emphasis import emphasise, parse_weights
 from library.models.layout import build
 
 WINDOW = 77  # tokens that the model reads at once, the first and the last of them markers
@@ -43,27 +46,44 @@ class Tokenizer:
         """`padding` fills up short captions; None stands for the end marker."""
         self._tokenizer = CLIPTokenizer.from_pretrained(folder)
         self._start, self._end = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        self._padding = padding
+        self._padding = self._end if padding is None else padding
+        self._counts: dict[str, int] = {}
 
-    def count(self, caption: str) -> int:
-        """How many tokens a caption has, markers not counted."""
-        return len(self._ids(caption))
+    def count(self, caption: str, weighted: bool = False) -> int:
+        """How many tokens a caption has, markers not counted, nor what `weighted` reads as weights.
+
+        No token spans a blank, so that words are counted one by one and remembered: 100,000 captions take seconds.
+        """
+        texts = [text for text, _ in parse_weights(caption)] if weighted else [caption]
+        return sum(self._count_word(word) for text in texts for word in text.split(" ") if word)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the vocabulary and its rules, for what is kept of encoded captions."""
+        return sha256(self._tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:32]
 
     def __call__(self, captions: Sequence[str], max_token_length: int) -> Tensor:
         """Token ids (batch, chunks, 77); those beyond `max_token_length` are cut, short ones filled up."""
-        if max_token_length not in MAX_TOKEN_LENGTHS:
-            raise InputError(f"max_token_length {max_token_length} is not one of 75, 150 and 225.")
-        rows = []
-        for caption in captions:
-            ids = self._ids(caption)[:max_token_length]
-            starts = range(0, max_token_length, CHUNK)
-            rows.append([self._window(ids[start : start + CHUNK]) for start in starts])
-        return torch.tensor(rows)
+        return self._windows([self._ids(caption) for caption in captions], max_token_length)
 
-    def _window(self, ids: list[int]) -> list[int]:
-        """Up to 75 tokens between the markers, filled up behind the end marker."""
-        padding = self._end if self._padding is None else self._padding
-        return [self._start, *ids, self._end, *[padding] * (CHUNK - len(ids))]
+    def weighted(self, captions: Sequence[str], max_token_length: int) -> tuple[Tensor, Tensor]:
+        """Token ids of captions with weights in them, and the weight of each token, both (batch, chunks, 77)."""
+        ids: list[list[int]] = []
+        weights: list[list[float]] = []
+        for caption in captions:
+            pieces = [(self._ids(text), weight) for text, weight in parse_weights(caption)]
+            ids.append([token for tokens, _ in pieces for token in tokens])
+            weights.append([weight for tokens, weight in pieces for _ in tokens])
+        return self._windows(ids, max_token_length), _windows(weights, max_token_length, 1.0, 1.0, 1.0)
+
+    def _windows(self, rows: Sequence[Sequence[int]], max_token_length: int) -> Tensor:
+        return _windows(rows, max_token_length, self._start, self._end, self._padding)
+
+    def _count_word(self, word: str) -> int:
+        count = self._counts.get(word)
+        if count is None:
+            count = self._counts[word] = len(self._ids(word))
+        return count
 
     def _ids(self, caption: str) -> list[int]:
         """A caption's token ids without markers."""
@@ -72,8 +92,23 @@ class Tokenizer:
         return ids
 
 
-def encode(encoder: nn.Module, tokens: Tensor, clip_skip: int | None) -> Tensor:
-    """Hidden states (batch, 75 * chunks + 2, width) of token ids (batch, chunks, 77).
+def _windows(
+    rows: Sequence[Sequence[float]], max_token_length: int, first: float, last: float, padding: float
+) -> Tensor:
+    """Rows of numbers as (batch, chunks, 77): cut, each chunk between `first` and `last`, and filled up behind."""
+    if max_token_length not in MAX_TOKEN_LENGTHS:
+        raise InputError(f"max_token_length {max_token_length} is not one of 75, 150 and 225.")
+    windows = []
+    for row in rows:
+        chunks = [row[start : min(start + CHUNK, max_token_length)] for start in range(0, max_token_length, CHUNK)]
+        windows.append([[first, *chunk, last, *[padding] * (CHUNK - len(chunk))] for chunk in chunks])
+    return torch.tensor(windows)
+
+
+def encode(
+    encoder: nn.Module, tokens: Tensor, clip_skip: int | None, weights: Tensor | None = None
+) -> Tensor:
+    """Hidden states (batch, 75 * chunks + 2, width) of token ids (batch, chunks, 77), times their `weights`.
 
     Each chunk is read by itself; of the markers only the first and last of all are kept, as in sd-scripts.
     With `clip_skip` N, the N-th last layer's states go through the final norm.
@@ -82,7 +117,7 @@ def encode(encoder: nn.Module, tokens: Tensor, clip_skip: int | None) -> Tensor:
     states, _ = read(encoder, tokens, skip)
     if skip > 1:
         states = getattr(encoder, "text_model", encoder).final_layer_norm(states)
-    return joined(states)
+    return joined(states, weights)
 
 
 def read(encoder: nn.Module, tokens: Tensor, skip: int) -> tuple[Tensor, Tensor | None]:
@@ -100,8 +135,12 @@ def read(encoder: nn.Module, tokens: Tensor, skip: int) -> tuple[Tensor, Tensor 
     return states.unflatten(0, (batch, chunks)), first
 
 
-def joined(states: Tensor) -> Tensor:
-    """The states (batch, chunks, 77, width) of all chunks in a row, (batch, 75 * chunks + 2, width)."""
+def joined(states: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The states (batch, chunks, 77, width) of all chunks in a row, (batch, 75 * chunks + 2, width); times the
+    `weights` (batch, chunks, 77) of their tokens if there are some.
+    """
+    if weights is not None:
+        states = emphasise(states.flatten(0, 1), weights.flatten(0, 1)).unflatten(0, states.shape[:2])
     if states.shape[1] == 1:
         return states[:, 0]
     middle = states[:, :, 1:-1].flatten(1, 2)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from library.data.folders import is_picture
 from library.errors import InputError
 from library.files import write_atomically
 
@@ -11,7 +12,7 @@ MODES = ("skip", "overwrite", "append", "prepend")
 def check_extension(extension: str) -> str:
     """The ending of caption files with its dot; raises InputError where it cannot be one."""
     ending = extension if extension.startswith(".") else f".{extension}"
-    if len(ending) < 2 or "/" in ending or "\\" in ending:
+    if len(ending) < 2 or "/" in ending or "\\" in ending or is_picture(Path(f"a{ending}")):
         raise InputError(f"caption_extension is '{extension}'; give an ending such as .txt.")
     return ending
 

@@ -1,11 +1,13 @@
 """Going through a folder of pictures: found, worked on one by one, and the bad ones named at the end."""
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -81,7 +83,7 @@ def work_through(
 
 
 def read_ahead(
-    items: Sequence[Item], read: Callable[[Item], Result], workers: int = 2
+    items: Iterable[Item], read: Callable[[Item], Result], workers: int = 2
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Each item with what `read` gave or raised, in order, read by threads a little before it is needed."""
     with ThreadPoolExecutor(workers) as pool:
@@ -130,10 +132,27 @@ def _results(
         for item in items:
             yield item, _attempt(work, item)
         return
-    # Fresh processes: a copy of one that has threads may stand still for ever.
-    pool: Executor = ThreadPoolExecutor(workers) if threads else ProcessPoolExecutor(workers, get_context("spawn"))
+    pool: Executor = ThreadPoolExecutor(workers) if threads else _process_pool(workers)
     with pool:
         yield from _pooled(items, work, pool, workers)
+
+
+def _process_pool(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes, as a copy of one that has threads may stand still for ever."""
+    return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+
+
+def _start_worker() -> None:
+    """Leaves Ctrl+C to the first process, and ends when that does, in whatever way."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _pooled(

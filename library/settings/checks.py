@@ -52,19 +52,26 @@ def _model_mistakes(settings: Settings) -> Iterator[str]:
 
 
 def _data_mistakes(settings: Settings) -> Iterator[str]:
-    if settings.train_data_dir is None and not settings.datasets:
+    if settings.train_data_dir is None and settings.in_json is None and not settings.datasets:
         yield "there are no pictures to train on; set train_data_dir, or name folders in [[datasets]] tables."
     if settings.datasets and all(subset.is_reg for table in settings.datasets for subset in table.subsets):
         yield "every [[datasets.subsets]] has is_reg; at least one must hold the pictures to learn."
     folders = [("train_data_dir", settings.train_data_dir), ("reg_data_dir", settings.reg_data_dir)]
     folders += [("image_dir", subset.image_dir) for table in settings.datasets for subset in table.subsets]
+    tables = [settings, *settings.datasets, *(each for table in settings.datasets for each in table.subsets)]
+    folders += [("conditioning_data_dir", table.conditioning_data_dir) for table in tables]
     for key, folder in dict.fromkeys(folders):
-        if folder is None or folder == Path():
+        if folder is None:
             continue
         if not folder.exists():
             yield f"{key} '{folder}' does not exist; give an existing folder of pictures."
         elif not folder.is_dir():
             yield f"{key} '{folder}' is a file; give the folder that the pictures are in."
+    files = [("in_json", settings.in_json)]
+    files += [("metadata_file", subset.metadata_file) for table in settings.datasets for subset in table.subsets]
+    for key, file in dict.fromkeys(files):
+        if file is not None and not file.is_file():
+            yield f"{key} '{file}' does not exist; give a JSON or JSONL file that names pictures."
     if not settings.caption_extension.startswith("."):
         yield f"caption_extension must begin with a dot, as in .txt, not '{settings.caption_extension}'."
 
@@ -99,6 +106,12 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
     rates = [rate for rate, is_frozen in parts if not is_frozen]
     if rates and not any(settings.learning_rate if rate is None else rate for rate in rates):
         yield "every learning rate is 0, so nothing would be learned; raise learning_rate."
+    learns = settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
+    if settings.cache_text_encoder_outputs and learns and not unet_only:
+        yield (
+            "cache_text_encoder_outputs cannot be set while the text encoder learns, because what it makes of a "
+            "caption changes; set network_train_unet_only or text_encoder_lr = 0, or leave it out."
+        )
     if settings.max_train_epochs is None and settings.lr_warmup_steps > settings.max_train_steps:
         yield (
             f"lr_warmup_steps must not be longer than the run, max_train_steps = {settings.max_train_steps}, "

@@ -11,13 +11,14 @@ ALIASES = {"lr_restart_cycles": "lr_scheduler_num_cycles", "caption_extention": 
 SWITCHES = {
     "use_8bit_adam": ("optimizer_type", "AdamW8bit"),
     "use_lion_optimizer": ("optimizer_type", "Lion"),
+    "cache_text_encoder_outputs_to_disk": ("cache_text_encoder_outputs", True),
+    "sdxl_no_half_vae": ("no_half_vae", True),
 }
 
 # Options that may only say what is done anyway.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "log_with": ("tensorboard",),
     "loss_type": ("l2",),
-    "resize_interpolation": ("lanczos",),
     "model_type": ("sd1.5", "sd15", "sd-1.5"),
     "model_train_type": ("sd-lora",),
     "network_multiplier": (1, 1.0, "1", "1.0"),
@@ -27,9 +28,8 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
 # Ways of computing, which the trainer chooses by itself.
 WAYS_TEXT = """
     xformers sdpa mem_eff_attn diffusers_xformers lowram highvram persistent_data_loader_workers
-    cache_latents_to_disk cache_text_encoder_outputs cache_text_encoder_outputs_to_disk
-    text_encoder_batch_size skip_cache_check cache_info torch_compile dynamo_backend fp8_base
-    fp8_base_unet full_fp16 full_bf16 no_half_vae sdxl_no_half_vae disable_mmap_load_safetensors
+    cache_latents_to_disk text_encoder_batch_size skip_cache_check cache_info torch_compile dynamo_backend fp8_base
+    fp8_base_unet full_fp16 full_bf16 disable_mmap_load_safetensors
     tokenizer_cache_dir fused_backward_pass ddp_timeout ddp_gradient_as_bucket_view
     ddp_static_graph console_log_level console_log_file console_log_simple log_config
     num_cpu_threads_per_process gpu_ids
@@ -40,15 +40,11 @@ REASONS = {
     "only Stable Diffusion 1.x models are trained": """v2 v_parameterization zero_terminal_snr
         scale_v_pred_loss_like_noise_pred sdxl flux sd3 flow_matching weighting_scheme""",
     "the loss is the squared error, weighed by min_snr_gamma where it is set": """v_pred_like_loss
-        debiased_estimation_loss masked_loss alpha_mask conditioning_data_dir enable_contrastive
+        debiased_estimation_loss enable_contrastive
         scale_weight_norms custom_attributes""",
     "the only change to the noise is noise_offset": """multires_noise_iterations adaptive_noise_scale
         ip_noise_gamma noise_offset_random_strength ip_noise_gamma_random_strength perlin_noise""",
-    "captions are shuffled, dropped and kept in place, and nothing else": """secondary_separator
-        enable_wildcard token_warmup_step weighted_captions""",
-    "pictures are cropped at their centre and only mirrored; prepare other changes beforehand": """color_aug
-        random_crop face_crop_aug_range""",
-    "pictures come from train_data_dir or from the dataset tables": "in_json dataset_class metadata_file",
+    "pictures come from train_data_dir or from the dataset tables": "dataset_class",
     "use dry_run to look at what would be trained": "debug_dataset output_config",
     "one network is trained on the base model as it is": "base_weights enable_base_weight",
     "the text encoder is trained to the end or not at all": "stop_text_encoder_training train_text_encoder",
@@ -72,7 +68,7 @@ UNSUPPORTED = {name: reason for reason, names in REASONS.items() for name in nam
 
 # Options that only tune another one, which is refused above or fixed: what they say changes nothing.
 COMPANIONS_TEXT = """
-    multires_noise_discount huber_schedule huber_c huber_scale token_warmup_min zero_stage
+    multires_noise_discount huber_schedule huber_c huber_scale zero_stage
     offload_optimizer_device offload_optimizer_nvme_path offload_param_device
     offload_param_nvme_path zero3_init_flag zero3_save_16bit_model
     fp16_master_weights_and_gradients logit_mean logit_std mode_scale negative_sampling_method
@@ -102,6 +98,9 @@ OTHER_WORDS = {
     "train_text_encoder_only": "network_train_text_encoder_only",
     "num_repeats": "dataset_repeats",
     "size": "resolution",
+    "metadata_file": "in_json",
+    "trigger_word": "trigger_words",
+    "activation_tags": "trigger_words",
 }
 
 

@@ -133,6 +133,16 @@ def _read_size(name: str, raw: Any) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
+def _read_span(name: str, raw: Any) -> tuple[float, float]:
+    """Two numbers above 0, the smaller one first, from "1,2.5", [1, 2.5] or ["1", "2.5"]."""
+    parts = raw.split(",") if isinstance(raw, str) else raw
+    numbers = [_number(part) for part in parts] if isinstance(parts, list) else []
+    low, high = numbers if len(numbers) == 2 else (None, None)
+    if low is None or high is None or not 0 < low <= high:
+        raise ValueError(f"{name} must be two numbers above 0, the smaller one first, such as 1.5,4, not {shown(raw)}.")
+    return low, high
+
+
 READERS: dict[Any, Callable[[str, Any], Any]] = {
     bool: _read_bool,
     int: _read_int,
@@ -141,6 +151,7 @@ READERS: dict[Any, Callable[[str, Any], Any]] = {
     Path: _read_path,
     tuple[str, ...]: _read_texts,
     tuple[int, int]: _read_size,
+    tuple[float, float]: _read_span,
 }
 
 

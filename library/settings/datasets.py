@@ -46,13 +46,13 @@ def read_subsets(tables: Any, where: str, complaints: list[str]) -> tuple[Subset
         place = f"{where}, [[datasets.subsets]] {number}"
         before = len(complaints)
         subset = SubsetTable(**read_keys(table, SUBSET_KEYS, place, complaints))
-        if is_unset(NO_LIMITS, table.get("image_dir")) and len(complaints) == before:
+        key = "metadata_file" if subset.metadata_file else "image_dir"
+        source = getattr(subset, key)
+        if source is None and len(complaints) == before:
             complaints.append(f"{place}: image_dir is missing; name the folder of the pictures.")
-        elif subset.image_dir in subsets and len(complaints) == before:
-            complaints.append(
-                f"{place}: image_dir '{subset.image_dir}' is there twice; raise num_repeats instead."
-            )
-        subsets[subset.image_dir] = subset
+        elif source in subsets and len(complaints) == before:
+            complaints.append(f"{place}: {key} '{source}' is there twice; raise num_repeats instead.")
+        subsets[source] = subset
     return tuple(subsets.values())
 
 

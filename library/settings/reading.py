@@ -149,11 +149,12 @@ def _values(chosen: dict[str, Given], complaints: list[str]) -> dict[str, Any]:
 def _finish(settings: Settings, complaints: list[str]) -> Settings:
     """Values that follow from others."""
     if settings.datasets:
-        if settings.train_data_dir or settings.reg_data_dir:
+        if settings.train_data_dir or settings.reg_data_dir or settings.in_json:
             warn(
-                "train_data_dir and reg_data_dir are not read, because [[datasets]] tables name the pictures."
+                "train_data_dir and reg_data_dir are not read, because [[datasets]] tables name the pictures, "
+                "and neither is in_json."
             )
-            settings = replace(settings, train_data_dir=None, reg_data_dir=None)
+            settings = replace(settings, train_data_dir=None, reg_data_dir=None, in_json=None)
         settings = share_run_keys(settings, complaints)
     elif settings.bucket_reso_steps % 64 == 0:
         low, high = fit_bucket_range(

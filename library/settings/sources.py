@@ -11,6 +11,9 @@ from library.errors import InputError
 from library.settings import compat
 from library.settings.fields import FILE_OPTIONS, HINTS, RULES
 
+# Types of settings whose value may be several words.
+SEVERAL_WORDS = (tuple[int, int], tuple[float, float] | None, float | None)
+
 
 @dataclass(frozen=True)
 class Given:
@@ -57,7 +60,7 @@ def _option(name: str, words: list[str]) -> Given:
         if known and name not in compat.KNOWN - {"config_file"} and hint is not bool:
             raise ValueError(f"{name} needs a value.")
         return Given(name, True, "command line")
-    if len(words) > 1 and name in RULES and hint not in (tuple[int, int], float | None):
+    if len(words) > 1 and name in RULES and hint not in SEVERAL_WORDS:
         raise ValueError(
             f"{name} takes one value, not {len(words)}: {' '.join(words)}; put quotes around spaces."
         )

@@ -89,6 +89,7 @@ def _usage(name: str) -> str:
         float: "X",
         Path: "PATH",
         tuple[int, int]: "N or W,H",
+        tuple[float, float]: "LOW,HIGH",
         tuple[str, ...]: "KEY=VALUE ...",
     }
     kinds = [word for kind, word in words.items() if hint in (kind, kind | None)]

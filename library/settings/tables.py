@@ -16,22 +16,34 @@ class InheritedKeys:
     num_repeats: int | None = None
     caption_extension: str | None = None
     caption_separator: str | None = None
+    secondary_separator: str | None = None
+    enable_wildcard: bool | None = None
     shuffle_caption: bool | None = None
     keep_tokens: int | None = None
     keep_tokens_separator: str | None = None
     caption_prefix: str | None = None
     caption_suffix: str | None = None
+    trigger_words: str | None = None
     caption_dropout_rate: float | None = None
     caption_dropout_every_n_epochs: int | None = None
     caption_tag_dropout_rate: float | None = None
+    token_warmup_min: int | None = None
+    token_warmup_step: int | float | None = None
     flip_aug: bool | None = None
+    color_aug: bool | None = None
+    random_crop: bool | None = None
+    face_crop_aug_range: tuple[float, float] | None = None
+    resize_interpolation: str | None = None
+    alpha_mask: bool | None = None
+    conditioning_data_dir: Path | None = None
 
 
 @dataclass(frozen=True)
 class SubsetTable(InheritedKeys):
-    """One [[datasets.subsets]]: a folder of pictures."""
+    """One [[datasets.subsets]]: a folder of pictures, or a file that names them; then the folder may be unset."""
 
-    image_dir: Path = Path()
+    image_dir: Path | None = None
+    metadata_file: Path | None = None
     is_reg: bool = False
 
 
@@ -59,21 +71,33 @@ class DatasetTable(InheritedKeys):
 class ResolvedSubset:
     """A folder of pictures with everything decided; only what may be absent altogether can be None."""
 
-    image_dir: Path
+    image_dir: Path | None
+    metadata_file: Path | None
     is_reg: bool
     class_tokens: str | None
     num_repeats: int
     caption_extension: str
     caption_separator: str
+    secondary_separator: str | None
+    enable_wildcard: bool
     shuffle_caption: bool
     keep_tokens: int
     keep_tokens_separator: str | None
     caption_prefix: str | None
     caption_suffix: str | None
+    trigger_words: str | None
     caption_dropout_rate: float
     caption_dropout_every_n_epochs: int
     caption_tag_dropout_rate: float
+    token_warmup_min: int
+    token_warmup_step: int | float
     flip_aug: bool
+    color_aug: bool
+    random_crop: bool
+    face_crop_aug_range: tuple[float, float] | None
+    resize_interpolation: str
+    alpha_mask: bool
+    conditioning_data_dir: Path | None
     resolution: tuple[int, int]
     enable_bucket: bool
     min_bucket_reso: int
@@ -89,6 +113,8 @@ def resolve_subset(settings: object, dataset: DatasetTable, subset: SubsetTable)
         flat = getattr(settings, FLAT_NAMES.get(name, name), None)
         found = (getattr(table, name, None) for table in (subset, dataset))
         values[name] = next((value for value in found if value is not None), flat)
+    if subset.is_reg:  # the class must not learn the subject's name, unless its own table says so
+        values["trigger_words"] = subset.trigger_words
     values["min_bucket_reso"], values["max_bucket_reso"] = fit_bucket_range(
         values["min_bucket_reso"],
         values["max_bucket_reso"],

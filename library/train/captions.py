@@ -1,45 +1,64 @@
 """Captions to conditions: read each time while the text encoders learn, learned by heart while they are frozen."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
+from library.data.captions import is_constant, whole_captions
 from library.data.dataset import Dataset
 from library.device import Compute, free_memory
+from library.log import warn
+from library.models.drawing import texts_of
 from library.models.family import Condition, Family
+from library.models.prompts import Prompt
 from library.settings import Settings
+from library.train.data import Datasets
+from library.train.plan import Plan
+from library.train.text_cache import TextCache
 
 # Captions whose conditions are kept; one of SD 1.x takes 0.24 MB in float32.
 REMEMBERED = 2048
 
 
 class TextReader:
-    """The text encoders of a run, on its device."""
+    """The text encoders of a run, on its device; they are loaded when something is read that is not known yet."""
 
     def __init__(
-        self,
-        family: Family,
-        encoders: Sequence[nn.Module],
-        settings: Settings,
-        compute: Compute,
-        trained: bool,
+        self, family: Family, settings: Settings, compute: Compute, trained: bool, cache: TextCache | None = None
     ) -> None:
-        self.family, self.encoders, self.compute, self.trained = family, encoders, compute, trained
+        """`cache` keeps on disk what frozen encoders say."""
+        self.family, self.compute, self.trained, self.cache = family, compute, trained, cache
         self.max_token_length, self.clip_skip = settings.max_token_length, settings.clip_skip
+        self.weighted = settings.weighted_captions
+        self.encoders: list[nn.Module] = []
         self.stays = True  # whether the encoders are needed on the device for every step
         self._known: dict[str, Condition] = {}
 
+    def load(self) -> list[nn.Module]:
+        """The text encoders, on the device where they have not left it."""
+        if not self.encoders:
+            loaded = self.family.load_text_encoders(self.compute.dtype)
+            self.encoders = [encoder.to(self.compute.device) for encoder in loaded]
+        return self.encoders
+
     def learn_by_heart(self, captions: Iterable[str]) -> None:
-        """Reads all the captions there will be and lets frozen encoders leave the device, if it is not too many."""
+        """Reads all the captions there will be and lets frozen encoders leave the device, if it is not too many.
+
+        With a cache it is never too many: what is not kept in memory is on the disk.
+        """
         if self.trained:
             with torch.no_grad():
                 self._encode([""])  # finds now, and not in the first step, that there is no layer `clip_skip`
             return
-        for caption in captions:
-            if len(self._known) >= REMEMBERED:
-                return
-            self._remember(caption)
+        if self.cache:
+            self._fill_cache(self.cache, captions)
+        else:
+            for caption in captions:
+                if len(self._known) >= REMEMBERED:
+                    return
+                self._remember(caption)
         self.stays = False
         for encoder in self.encoders:
             encoder.to("cpu")
@@ -49,7 +68,7 @@ class TextReader:
         """The condition of a batch: hidden states (batch, tokens, width), and what else the family needs."""
         if self.trained:
             return self._encode(captions)
-        if self.stays and len(self._known) > REMEMBERED:
+        if (self.stays or self.cache) and len(self._known) > REMEMBERED:
             self._known.clear()
         for caption in captions:
             self._remember(caption)
@@ -57,24 +76,89 @@ class TextReader:
         pooled = [each.pooled for each in known if each.pooled is not None]
         return Condition(torch.cat([each.hidden for each in known]), torch.cat(pooled) if pooled else None)
 
+    def _fill_cache(self, cache: TextCache, captions: Iterable[str]) -> None:
+        """Encodes this process's share of what the cache lacks, each caption by itself, and waits for the others."""
+        missing = []
+        for number, caption in enumerate(dict.fromkeys(captions)):
+            # What memory holds is read, and so looked into; damage in others is found when they are used.
+            known = cache.get(caption) if number < REMEMBERED else None
+            if known:
+                self._keep(caption, known)
+            elif number < REMEMBERED or not cache.path_of(caption).is_file():
+                missing.append((number, caption))
+        if missing:
+            cache.check_room(len(missing), self._encode_alone(""))
+        # By position in what is needed, not in what is missing: the others may already have written some of that.
+        share = [text for number, text in missing if number % self.compute.world_size == self.compute.rank]
+        silent = not self.compute.is_main
+        for caption in tqdm(share, "encoding captions", unit="caption", disable=silent, leave=False, delay=1):
+            cache.put(caption, self._encode_alone(caption))
+        self.compute.wait()
+
     def _remember(self, caption: str) -> None:
-        if caption not in self._known:
-            with torch.no_grad(), self.compute.autocast():
-                condition = self._encode([caption])
-            # The encoders may have left the device already; what they say is needed there.
-            device = self.compute.device
-            pooled = condition.pooled if condition.pooled is None else condition.pooled.to(device)
-            self._known[caption] = Condition(condition.hidden.to(device), pooled)
+        if caption in self._known:
+            return
+        condition = self.cache.get(caption) if self.cache else None
+        if condition is None:
+            condition = self._encode_alone(caption)
+            if self.cache:
+                self.cache.put(caption, condition)
+        self._keep(caption, condition)
+
+    def _keep(self, caption: str, condition: Condition) -> None:
+        """The encoders may have left the device already; what they say is needed there."""
+        self._known[caption] = Condition(
+            *(None if part is None else part.to(self.compute.device) for part in condition)
+        )
+
+    def _encode_alone(self, caption: str) -> Condition:
+        """So what is kept of a caption, in float32, does not depend on its neighbours."""
+        with torch.no_grad(), self.compute.autocast():
+            condition = self._encode([caption])
+        return Condition(*(None if part is None else part.float() for part in condition))
 
     def _encode(self, captions: Sequence[str]) -> Condition:
-        device = next(self.encoders[0].parameters()).device
-        tokens = [ids.to(device) for ids in self.family.tokenize(captions, self.max_token_length)]
-        return self.family.encode_text(self.encoders, tokens, self.clip_skip)
+        encoders = self.load()
+        device = next(encoders[0].parameters()).device
+        tokens = self.family.tokenize(captions, self.max_token_length, self.weighted)
+        return self.family.encode_text(encoders, [each.to(device) for each in tokens], self.clip_skip)
 
 
-def captions_of_run(datasets: Iterable[Dataset], epochs: int) -> Iterable[str]:
-    """Every caption that the run will show; shuffled and dropped ones as they will come in each epoch."""
-    for dataset in datasets:
-        for epoch in range(epochs):
-            for sample in dataset.samples:
-                yield dataset.caption_of(sample, epoch)
+def captions_of_run(datasets: Datasets, plan: Plan, prompts: Iterable[Prompt] = ()) -> Iterator[str]:
+    """Every text that the run will read: captions as they will come in each step, and the previews' prompts."""
+    yield from _captions_of(datasets.train, plan)
+    if datasets.validation:
+        # It looks at the same captions each time.
+        yield from (datasets.validation.caption_of(sample, 0) for sample in datasets.validation.samples)
+    for prompt in prompts:
+        yield from texts_of(prompt)
+
+
+def warn_of_cut_captions(settings: Settings, family: Family, dataset: Dataset) -> None:
+    """Says how many captions are longer than `max_token_length`, and how long the longest is, in tokens."""
+    limit = settings.max_token_length
+    lengths = []
+    for picture in dataset.pictures:
+        # No token is shorter than a byte, so that most captions need not be taken apart.
+        texts = [text for text in whole_captions(picture.caption, picture.subset) if len(text.encode()) > limit]
+        lengths.append(max((family.token_count(text, settings.weighted_captions) for text in texts), default=0))
+    cut = sum(length > limit for length in lengths)
+    if cut:
+        longer = [str(length) for length in (150, 225) if length > limit]
+        remedy = f"set max_token_length = {' or '.join(longer)}, or shorten them" if longer else "shorten them"
+        warn(
+            f"{cut} of {len(lengths)} captions are cut off after {limit} tokens; the longest has {max(lengths)}. "
+            f"To have all of it read, {remedy}."
+        )
+
+
+def _captions_of(dataset: Dataset, plan: Plan) -> Iterator[str]:
+    """The captions of training: the first epoch says it all where nothing varies."""
+    varies = not all(is_constant(subset) for subset in {picture.subset for picture in dataset.pictures})
+    for epoch in range(plan.epochs if varies else 1):
+        first = epoch * plan.steps_per_epoch
+        for step, batch in enumerate(dataset.plan(epoch, plan.effective_batch), first):
+            if step >= plan.steps:
+                return
+            for sample in batch:
+                yield dataset.caption_of(sample, epoch, step, plan.steps)

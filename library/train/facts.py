@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 from library.adapters.metadata import TrainingFacts
 from library.data.dataset import Dataset
+from library.data.folders import Subset
+from library.data.views import is_varied
 from library.lookup import ADAPTERS, resolve
 from library.models.family import Family
 from library.optim.optimizers import describe
 from library.seeds import derive_seed
-from library.settings import ResolvedSubset, Settings
-from library.train.data import Datasets, cache_folder
+from library.settings import DatasetTable, ResolvedSubset, Settings
+from library.settings.tables import resolve_subset
+from library.train.data import Datasets, cache_folder, subset_of
 from library.train.learner import Learner, warmup_steps
 from library.train.model import network_arguments
 from library.train.plan import Plan
@@ -24,13 +28,21 @@ from library.train.state import State
 # batches and computed, and what is only looked at. What they stand for is compared by content instead.
 FREE_WORDS = """
     max_train_steps max_train_epochs max_steps_per_photo dry_run resume
-    pretrained_model_name_or_path vae train_data_dir reg_data_dir datasets network_weights
+    pretrained_model_name_or_path vae train_data_dir reg_data_dir in_json datasets network_weights
     train_batch_size gradient_accumulation_steps gradient_checkpointing mixed_precision
-    cache_latents vae_batch_size cache_dir max_data_loader_n_workers skip_unreadable
+    cache_latents cache_text_encoder_outputs vae_batch_size cache_dir max_data_loader_n_workers skip_unreadable
+    cache_variants no_half_vae conditioning_data_dir
     training_comment no_metadata max_validation_steps
 """
 FREE_TO_CHANGE = frozenset(FREE_WORDS.split())
 FREE_PREFIXES = ("output_", "save_", "sample_", "log", "metadata_", "validate_")
+
+# What sd-scripts' metadata tell of each subset.
+SUBSET_FACTS_WORDS = """
+    num_repeats color_aug flip_aug random_crop shuffle_caption keep_tokens keep_tokens_separator
+    secondary_separator enable_wildcard caption_prefix caption_suffix resize_interpolation
+"""
+SUBSET_FACTS = SUBSET_FACTS_WORDS.split()
 
 
 def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Plan) -> dict[str, Any]:
@@ -46,6 +58,7 @@ def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Pla
         "effective_batch_size": plan.effective_batch,
         "base_model": {part: family.fingerprint(part, folder) for part in ("unet", "text_encoder", "vae")},
         "pictures_and_captions": _content_of(dataset),
+        "variants": dataset.variants if any(is_varied(picture.subset) for picture in dataset.pictures) else 0,
         "datasets": [_decisive(subset) for subset in settings.subset_tables()],
     }
 
@@ -53,7 +66,7 @@ def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Pla
 def _decisive(subset: ResolvedSubset) -> dict[str, Any]:
     """What a dataset table decides, wherever its pictures lie."""
     values = asdict(subset) | {"resolution": list(subset.resolution)}
-    del values["image_dir"]
+    del values["image_dir"], values["metadata_file"], values["conditioning_data_dir"]
     return values
 
 
@@ -63,6 +76,7 @@ def _content_of(dataset: Dataset) -> str:
     for sample in dataset.samples:
         picture = sample.picture
         digest.update(repr((picture.key, picture.placing, picture.caption, sample.repeat)).encode())
+        digest.update(picture.mask.sha256.encode() if picture.mask else b"")
     return digest.hexdigest()
 
 
@@ -104,9 +118,38 @@ def training_facts(
         reg_dataset_dirs=dataset.dataset_dirs(is_reg=True),
         bucket_counts=dataset.bucket_counts(),
         tag_frequency=dataset.tag_frequency(),
+        datasets=[_dataset_facts(settings, table, dataset) for table in settings.datasets],
         no_metadata=settings.no_metadata,
         settings=_as_written(settings),
     )
+
+
+def _dataset_facts(settings: Settings, table: DatasetTable, whole: Dataset) -> dict[str, Any]:
+    """What sd-scripts writes of one [[datasets]] in its metadata."""
+    subsets = [subset_of(resolve_subset(settings, table, subset)) for subset in table.subsets]
+    dataset = whole.with_pictures(picture for picture in whole.pictures if picture.subset in subsets)
+    pictures = Counter(picture.subset for picture in dataset.pictures)
+    buckets = enumerate(dataset.bucket_counts().items())
+    first = subsets[0]
+    return {
+        "is_dreambooth": not any(subset.metadata_file for subset in subsets),
+        "batch_size_per_device": settings.train_batch_size,
+        "num_train_images": dataset.sample_count_of(is_reg=False),
+        "num_reg_images": dataset.sample_count_of(is_reg=True),
+        "resolution": list(first.resolution),
+        **{name: getattr(first, name) for name in ("enable_bucket", "min_bucket_reso", "max_bucket_reso")},
+        "tag_frequency": dataset.tag_frequency(),
+        "bucket_info": {"buckets": {n: {"resolution": list(size), "count": count} for n, (size, count) in buckets}},
+        "subsets": [_subset_facts(subset, pictures[subset]) for subset in subsets],
+    }
+
+
+def _subset_facts(subset: Subset, pictures: int) -> dict[str, Any]:
+    """What sd-scripts writes of one subset; of folders and files the name alone."""
+    facts = {"img_count": pictures, **{name: getattr(subset, name) for name in SUBSET_FACTS}}
+    if subset.metadata_file:
+        return {**facts, "metadata_file": subset.label}
+    return {**facts, "image_dir": subset.label, "class_tokens": subset.class_tokens, "is_reg": subset.is_reg}
 
 
 def _as_written(settings: Settings) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from library.models.family import Family
 from library.settings import Settings
 from library.train.captions import TextReader
 from library.train.learner import Learner, build_learner, part_rates
+from library.train.text_cache import open_text_cache
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,21 @@ class Model:
 def build_model(settings: Settings, family: Family, compute: Compute, steps: int, captions: Iterable[str]) -> Model:
     """Loads the text encoders, lets them read `captions` if they are frozen, then loads the UNet.
 
-    In this order the frozen text encoders have left the device before the UNet comes.
+    In this order the frozen text encoders have left the device before the UNet comes. They are not loaded at all
+    where the cache knows every caption.
     """
     rates = part_rates(settings)
-    encoders = [encoder.to(compute.device) for encoder in family.load_text_encoders(compute.dtype)]
-    reader = TextReader(family, encoders, settings, compute, trained="text_encoder" in rates)
+    trained = "text_encoder" in rates
+    reader = TextReader(family, settings, compute, trained, open_text_cache(settings, family, compute))
     reader.learn_by_heart(captions)
     unet = family.load_unet(compute.dtype).to(compute.device)
-    modules = {"unet": unet, "text_encoder": encoders[0]}
+    modules = {"unet": unet, **({"text_encoder": reader.load()[0]} if trained else {})}
     network = build_network(settings, family, {part: modules[part] for part in rates})
     unet.train()
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    if reader.trained:
-        for encoder in encoders:
+    if trained:
+        for encoder in reader.load():
             encoder.train()
             if settings.gradient_checkpointing:
                 # transformers gave it another name in 5.23.

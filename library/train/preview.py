@@ -1,17 +1,21 @@
 """Pictures drawn on the way, so that a person sees what the LoRA has learned so far."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from PIL import Image
 
 from library.data.dataset import Dataset
+from library.data.validation import validation_view
 from library.device import Compute, free_memory
 from library.errors import InputError
 from library.log import say, warn
-from library.models.drawing import Painter
+from library.models.drawing import Painter, texts_of
 from library.models.prompts import Prompt, read_prompts
 from library.settings import Settings
+from library.train.captions import TextReader
+from library.train.validation import evaluating
 
 FIRST_CAPTIONS = 4
 
@@ -31,8 +35,9 @@ def preview_prompts(settings: Settings, dataset: Dataset) -> list[Prompt]:
     defaults = Prompt("", width=width, height=height, seed=settings.seed, sampler=settings.sample_sampler)
     if settings.sample_prompts:
         return read_prompts(settings.sample_prompts, defaults)
-    captions = [picture.caption for picture in dataset.pictures if picture.caption and not picture.subset.is_reg]
-    first = list(dict.fromkeys(captions))[:FIRST_CAPTIONS]
+    plain = validation_view(dataset)
+    captions = [plain.caption_of(sample, epoch=0) for sample in plain.samples]
+    first = list(dict.fromkeys(filter(None, captions)))[:FIRST_CAPTIONS]
     if not first:
         raise InputError("previews are asked for, but there are no captions to draw; give sample_prompts a file.")
     say(f"sample_prompts is not set: previews draw the first {len(first)} captions.")
@@ -50,24 +55,21 @@ class Preview:
 
 @dataclass(frozen=True)
 class Previews:
-    """The prompts and the models that draw them."""
+    """The prompts, and the models that read and draw them; `open_painter` brings the VAE when the first is drawn."""
 
-    painter: Painter
+    open_painter: Callable[[], Painter]
     prompts: Sequence[Prompt]
-    settings: Settings
+    reader: TextReader
     compute: Compute
 
     def draw(self) -> Iterator[Preview]:
         """Draws every prompt. One that cannot be drawn is a warning: training goes on without it."""
         for number, prompt in enumerate(self.prompts):
             try:
-                image = self.painter.draw(
-                    prompt,
-                    clip_skip=self.settings.clip_skip,
-                    device=self.compute.device,
-                    dtype=self.compute.dtype,
-                    max_token_length=self.settings.max_token_length,
-                )
+                with torch.no_grad(), evaluating(*self.reader.encoders), self.compute.autocast():
+                    condition = self.reader.read(texts_of(prompt))
+                device, dtype = self.compute.device, self.compute.dtype
+                image = self.open_painter().draw(prompt, device=device, dtype=dtype, condition=condition)
             except (InputError, RuntimeError, ValueError) as error:
                 warn(f"preview {number} ({prompt.text!r}) was not drawn: {error}")
                 free_memory(self.compute.device)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from torch import nn
-
 from library.data.dataset import Dataset
 from library.device import Compute, peak_memory_gb
 from library.diffusion.schedule import scaled_linear
@@ -25,6 +23,7 @@ from library.train.resume import restore
 from library.train.signals import StopRequest
 from library.train.state import State
 from library.train.step import Objective
+from library.train.vae import Vae
 
 
 def make_objective(settings: Settings, family: Family, compute: Compute) -> Objective:
@@ -58,14 +57,16 @@ def new_log_folder(settings: Settings) -> Path:
     return settings.logging_dir / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def make_previews(
-    settings: Settings, prompts: Sequence[Prompt], model: Model, vae: nn.Module, compute: Compute
-) -> Previews | None:
+def make_previews(prompts: Sequence[Prompt], model: Model, vae: Vae, compute: Compute) -> Previews | None:
     """The previews of a run, if there are prompts to draw."""
     if not prompts:
         return None
-    painter = Painter(model.family, vae, model.reader.encoders, model.unet)
-    return Previews(painter, prompts, settings, compute)
+
+    def open_painter() -> Painter:
+        # The reader knows the prompts, so that the painter needs no text encoders of its own.
+        return Painter(model.family, vae.module, [], model.unet)
+
+    return Previews(open_painter, prompts, model.reader, compute)
 
 
 def run(settings: Settings, events: Events, state: State | None, dataset: Dataset) -> int:

@@ -18,7 +18,8 @@ class Batch:
     """Samples of one size. `mean` and `logvar` are those of the VAE: (batch, 4, height / 8, width / 8).
 
     `weights` (batch,) holds each sample's share of the loss, 0 for padding; `draws` names each sample's random
-    draws, so that they do not depend on where in which batch it stands.
+    draws, so that they do not depend on where in which batch it stands. `mask` (batch, 1, height / 8, width / 8) in
+    [0, 1] says how much each latent counts; without it all count fully.
     """
 
     mean: Tensor
@@ -26,6 +27,7 @@ class Batch:
     captions: Sequence[str]
     weights: Tensor
     draws: Sequence[int]
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Objective:
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         prediction = family.predict(unet, noisy, timesteps, condition)
         target = self.schedule.target(latents, noise, timesteps, self.prediction_type)
-        losses = per_sample_loss(prediction.float(), target.float())
+        losses = per_sample_loss(prediction, target, batch.mask)
         if self.min_snr_gamma:
             snr = self.schedule.snr(timesteps)
             losses = losses * min_snr_weight(snr, self.min_snr_gamma, self.prediction_type)

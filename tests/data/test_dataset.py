@@ -7,6 +7,7 @@ import pytest
 
 from library.data.dataset import DataOptions, Dataset, build_dataset
 from library.data.folders import Subset, find_subsets
+from library.data.views import cached_views, view_of
 from library.errors import InputError
 from tests.data.samples import draw, draw_folder
 
@@ -50,7 +51,7 @@ def test_the_picture_folder_is_not_touched(tmp_path: Path) -> None:
     before = contents_of(folder)
     build_dataset([small(folder)], DataOptions(cache_dir=tmp_path / "cache"), 0)
     assert contents_of(folder) == before
-    assert (tmp_path / "cache" / "pictures.json").exists()
+    assert len(list((tmp_path / "cache" / "pictures").iterdir())) == 1
 
 
 def test_all_complaints_come_at_once_and_nothing_is_written(tmp_path: Path) -> None:
@@ -139,6 +140,47 @@ def test_chance_differs_between_samples_and_epochs(varied: Dataset) -> None:
     assert len(seeds) == len(cases) and max(seeds) < 2**63
     both = sum(varied.flip_of(*case) == varied.caption_of(*case).startswith("number") for case in cases)
     assert 0.35 < both / len(cases) < 0.65, "flip and shuffle are drawn apart"
+
+
+def test_views_without_a_cache_are_drawn_anew_for_each_showing(varied: Dataset) -> None:
+    pictures = [replace(p, subset=replace(p.subset, random_crop=True, color_aug=True)) for p in varied.pictures]
+    fresh, cached = Dataset(pictures, 4), Dataset(pictures, 4, variants=3)
+    cases = [(sample, epoch) for sample in fresh.samples for epoch in range(8)]
+    assert all(fresh.view_of(*case) == Dataset(pictures, 4).view_of(*case) for case in cases[:9])
+    assert all(fresh.view_of(*case).flip == cached.view_of(*case).flip == varied.flip_of(*case) for case in cases)
+    for picture in pictures:
+        own = [case for case in cases if case[0].picture is picture]
+        kept = {cached.view_of(*case) for case in own}
+        assert kept <= set(cached_views(picture, 3)) and len(kept) == len(set(cached_views(picture, 3)))
+        assert len({fresh.view_of(*case) for case in own}) > len(kept)
+    assert {Dataset(pictures, 5, variants=3).view_of(*case) for case in cases} == {
+        cached.view_of(*case) for case in cases
+    }, "another seed shows the same variants"
+    assert [Dataset(pictures, 5, variants=3).view_of(*case) for case in cases] != [
+        cached.view_of(*case) for case in cases
+    ], "in another order"
+
+
+def test_a_plain_view_is_plain(varied: Dataset) -> None:
+    for sample in varied.samples[:5]:
+        view = varied.view_of(sample, 1)
+        assert view.is_centred and view == view_of(sample.picture, 0, varied.flip_of(sample, 1))
+
+
+def test_several_lines_are_kept_where_one_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "a.png", caption="one, t\n\ntwo\n")
+    dataset = build_dataset([small(tmp_path, enable_wildcard=True, num_repeats=40)], OPTIONS, 0)
+    assert dataset.pictures[0].caption == "one, t\ntwo"
+    assert {dataset.caption_of(sample, 0) for sample in dataset.samples} == {"one, t", "two"}
+    assert dataset.tag_frequency() == {tmp_path.name: {"one": 1, "t": 1, "two": 1}}
+    assert "several lines" not in capsys.readouterr().err
+
+
+def test_token_warmup_follows_the_steps(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", caption="a, b, c")
+    (sample,) = (dataset := build_dataset([small(tmp_path, token_warmup_step=0.5)], OPTIONS, 0)).samples
+    shown = [dataset.caption_of(sample, 0, step, steps=8) for step in range(6)]
+    assert shown == ["a", "a", "a, b", "a, b", "a, b, c", "a, b, c"]
 
 
 def test_no_flip_without_flip_aug(tmp_path: Path) -> None:

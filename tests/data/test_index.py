@@ -65,26 +65,50 @@ def test_broken_pictures_are_told_and_tried_again(tmp_path: Path, reads: list[Pa
     assert reads.count(bad) == 2 and reads.count(good) == 1
 
 
+def file_of(cache: Path) -> Path:
+    """The one file of an index."""
+    (file,) = (cache / "pictures").iterdir()
+    return file
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"version": 1}', '{"version": 1, "pictures": []}']
+    "content", ["", "{", "[]", "null", "3", '{"version": 2}', '{"version": 2, "pictures": []}', "\xff"]
 )
 def test_a_damaged_index_is_made_anew(tmp_path: Path, content: str) -> None:
-    path = draw(tmp_path / "a.png")
-    (tmp_path / "pictures.json").write_text(content)
-    index = PictureIndex(tmp_path)
-    assert index.get(path) is None
-    index.examine(path)
-    index.save()
-    assert PictureIndex(tmp_path).get(path) == examine(path)
+    path = draw(tmp_path / "in" / "a.png")
+    for _ in range(2):
+        index = PictureIndex(tmp_path / "cache")
+        index.examine(path)
+        index.save()
+        assert PictureIndex(tmp_path / "cache").get(path) == examine(path)
+        file_of(tmp_path / "cache").write_text(content, encoding="latin-1")
+        assert PictureIndex(tmp_path / "cache").get(path) is None
 
 
 def test_rows_of_another_form_are_not_believed(tmp_path: Path) -> None:
-    path = draw(tmp_path / "a.png")
-    stamp = [path.stat().st_size, path.stat().st_mtime_ns]
-    for row in ([], stamp, [*stamp, "x", "y", 3], 5):
-        rows = {str(path.resolve()): row}
-        (tmp_path / "pictures.json").write_text(json.dumps({"version": 1, "pictures": rows}))
+    path = draw(tmp_path / "in" / "a.png")
+    index = PictureIndex(tmp_path)
+    index.examine(path)
+    index.save()
+    whole = json.loads(file_of(tmp_path).read_text())
+    assert whole["pictures"]["a.png"][:2] == [path.stat().st_size, path.stat().st_mtime_ns]
+    stamp = whole["pictures"]["a.png"][:2]
+    for row in ([], stamp, [*stamp, "x", "y", 3], 5, [True, 1, "x", 2, 3]):
+        file_of(tmp_path).write_text(json.dumps(whole | {"pictures": {"a.png": row}}))
         assert PictureIndex(tmp_path).get(path) is None
+    file_of(tmp_path).write_text(json.dumps(whole | {"version": 1}))
+    assert PictureIndex(tmp_path).get(path) is None
+
+
+def test_each_folder_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [draw(tmp_path / name / "a.png", seed=number) for number, name in enumerate("xy")]
+    index = PictureIndex(tmp_path / "cache")
+    facts, _ = examine_all(paths, index)
+    index.save()
+    assert len(list((tmp_path / "cache" / "pictures").iterdir())) == 2
+    monkeypatch.chdir(tmp_path)
+    again = PictureIndex(tmp_path / "cache")
+    assert [again.get(Path(name) / "a.png") for name in "xy"] == list(facts.values()), "however it is written"
 
 
 def test_two_processes_keep_each_other_s_rows(tmp_path: Path) -> None:

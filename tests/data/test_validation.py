@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from library.data.dataset import Dataset
 from library.data.folders import Subset
 from library.data.validation import split_validation, validation_view
+from library.data.views import Colour
 from library.errors import InputError
 from tests.data.samples import imagined
 
@@ -23,6 +24,10 @@ CHANCY = Subset(
     caption_dropout_rate=1.0,
     caption_dropout_every_n_epochs=1,
     caption_tag_dropout_rate=1.0,
+    token_warmup_step=9,
+    random_crop=True,
+    color_aug=True,
+    face_crop_aug_range=(1.0, 4.0),
 )
 REG = replace(CHANCY, image_dir=Path("reg"), is_reg=True, num_repeats=1)
 
@@ -88,3 +93,13 @@ def test_validation_shows_pictures_plainly_and_once(view: Callable[[Dataset], Da
     for sample in held.samples:
         assert held.caption_of(sample, 0) == held.caption_of(sample, 1) == f"a, b, {sample.picture.sha256}"
         assert not any(held.flip_of(sample, epoch) for epoch in range(10))
+        views = {held.view_of(sample, epoch) for epoch in range(10)}
+        assert len(views) == 1 and views.pop().colour == Colour()
+
+
+def test_faces_are_validated_at_the_middle_of_their_range() -> None:
+    picture = replace(imagined("face", CHANCY, (640, 640)), path=Path("x_160_480_40_40.png"))
+    (shown,) = validation_view(Dataset([picture], seed=1)).samples
+    view = validation_view(Dataset([picture], seed=1)).view_of(shown, 0)
+    assert view.resized == (512, 512), "a face of 32 pixels, half of 64"
+    assert view.corner == (128 - 32, 384 - 32)

@@ -18,6 +18,16 @@ def test_the_loss_is_the_mean_square_of_each_sample() -> None:
     assert per_sample_loss(prediction, target).tolist() == [4.0, 9.0]
 
 
+def test_a_mask_is_multiplied_before_the_mean() -> None:
+    """As in sd-scripts: a picture of which a quarter counts has a quarter of the loss."""
+    prediction, target = torch.zeros(2, 4, 2, 2), torch.full((2, 4, 2, 2), 2.0)
+    mask = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.5, 0.5], [1.0, 0.0]]]])
+    assert per_sample_loss(prediction, target, mask).tolist() == [1.0, 2.0]
+    assert per_sample_loss(prediction, target, torch.ones(2, 1, 2, 2)).tolist() == [4.0, 4.0]
+    noise = torch.randn(3, 4, 8, 8)
+    assert torch.equal(per_sample_loss(noise, noise * 0, torch.ones(3, 1, 8, 8)), per_sample_loss(noise, noise * 0))
+
+
 def test_half_precision_is_compared_in_float32() -> None:
     prediction = torch.full((1, 4, 8, 8), 300.0, dtype=torch.float16)
     loss = per_sample_loss(prediction, torch.zeros(1, 4, 8, 8))

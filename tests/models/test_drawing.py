@@ -19,7 +19,7 @@ from library.models import drawing
 from library.models.drawing import Painter, make_scheduler, to_picture
 from library.models.family import open_family
 from library.models.prompts import Prompt
-from tests.toys import write_toy_sd1
+from tests.toys import write_overflowing_sd1, write_toy_sd1
 
 # The schedulers of diffusers hand tensors to numpy in a way that numpy means to end.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -53,6 +53,21 @@ def random_state() -> Iterator[None]:
     before = torch.get_rng_state()
     yield
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_vae_that_overflows_in_half_precision_goes_on_in_float32(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = open_family(str(write_overflowing_sd1(tmp_path / "wild")))
+    encoders, unet = family.load_text_encoders(torch.float32), family.load_unet(torch.float32)
+    whole, half = (
+        Painter(family, family.load_vae(dtype), encoders, unet) for dtype in (torch.float32, torch.float16)
+    )
+    expected = shades(whole.draw(PROMPT))
+    assert abs(shades(half.draw(PROMPT)) - expected).max() <= 3
+    assert next(half.vae.parameters()).dtype == torch.float32
+    half.draw(PROMPT)
+    assert capsys.readouterr().err.count("the VAE overflows in half precision") == 1
 
 
 def shades(picture: Image.Image) -> np.ndarray:

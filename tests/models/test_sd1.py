@@ -118,9 +118,8 @@ def test_facts_of_the_family(family: SD1) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_parts_come_frozen_in_the_format_asked_for(family: SD1, dtype: torch.dtype) -> None:
     parts = [family.load_unet(dtype), *family.load_text_encoders(dtype), family.load_vae(dtype)]
-    expected = [dtype, dtype, torch.float32 if dtype == torch.float16 else dtype]
-    for part, kind in zip(parts, expected, strict=True):
-        assert {parameter.dtype for parameter in part.parameters()} == {kind}
+    for part in parts:
+        assert {parameter.dtype for parameter in part.parameters()} == {dtype}
         assert not any(parameter.requires_grad or parameter.is_meta for parameter in part.parameters())
         assert not part.training
 
@@ -131,11 +130,31 @@ def test_the_parts_compute_what_diffusers_and_transformers_compute(family: SD1, 
     condition = family.encode_text([encoder], tokens)
     assert condition.pooled is None
     theirs = CLIPTextModel.from_pretrained(folder / "text_encoder")
-    torch.testing.assert_close(condition.hidden, theirs(tokens[0][:, 0]).last_hidden_state)
+    torch.testing.assert_close(condition.hidden, theirs(tokens[0].ids[:, 0]).last_hidden_state)
     noisy, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([500])
     answer = family.predict(family.load_unet(torch.float32), noisy, timesteps, condition)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     assert torch.equal(answer, unet(noisy, timesteps, condition.hidden).sample)
+
+
+def test_weighted_captions(family: SD1) -> None:
+    encoders = family.load_text_encoders(torch.float32)
+
+    def hidden(caption: str, weighted: bool) -> torch.Tensor:
+        return family.encode_text(encoders, family.tokenize([caption], 75, weighted)).hidden
+
+    [tokens] = family.tokenize(["a (red:1.5) cat"], 75, weighted=True)
+    assert tokens.weights is not None and tokens.weights[0, 0, :5].tolist() == [1, 1, 1.5, 1, 1]
+    assert torch.equal(tokens.ids, family.tokenize(["a red cat"], 75)[0].ids)
+    assert torch.equal(hidden("a red cat", True), hidden("a red cat", False))
+    difference = (hidden("a (red:1.5) cat", True) - hidden("a red cat", False)).abs().amax((0, 2))
+    assert difference.argmax() == 2
+    assert family.token_count("a (red:1.5) cat", weighted=True) == 3 < family.token_count("a (red:1.5) cat")
+
+
+def test_the_tokenizer_has_a_hash(family: SD1) -> None:
+    assert family.fingerprint("tokenizer") == open_family(family._source.name).fingerprint("tokenizer")
+    assert len({family.fingerprint(part) for part in ("tokenizer", "text_encoder", "unet", "vae")}) == 4
 
 
 def test_training_and_drawing_predict_the_same(family: SD1) -> None:

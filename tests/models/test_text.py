@@ -1,9 +1,13 @@
 """Captions to hidden states: chunks, markers, skipped layers, gradients, old and new transformers."""
 
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
 from torch import nn
 from transformers import CLIPTextModel
 
@@ -61,6 +65,64 @@ def test_tokens_are_counted_without_markers(tokenizer: text.Tokenizer) -> None:
     assert (tokenizer.count(""), tokenizer.count("a photo of a cat")) == (0, 5)
     with pytest.raises(InputError, match="100 is not one of 75, 150 and 225"):
         tokenizer(["x"], 100)
+
+
+WORDS = st.lists(st.sampled_from(["don't ", "café", "ÅB ", "1girl", " ", "<|endoftext|>"])).map("".join)
+
+
+@effort(deadline=None)
+@given(st.text() | st.text("ab'1 ,.é\t\n-:()") | WORDS)
+def test_words_are_counted_as_the_whole_is(tokenizer: text.Tokenizer, caption: str) -> None:
+    assert tokenizer.count(caption) == len(tokenizer._ids(caption)) == tokenizer.count(caption)
+
+
+def test_no_token_is_shorter_than_a_byte(tokenizer: text.Tokenizer) -> None:
+    """So that captions of fewer bytes need not be counted."""
+    for caption in ("!?!?", "ééé", "名前", "☺☺", "a b c", "1234"):
+        assert tokenizer.count(caption) <= len(caption.encode())
+
+
+def test_hundred_thousand_captions_are_counted_in_seconds(tokenizer: text.Tokenizer) -> None:
+    """By their words; each anew would take a minute and more."""
+    words = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in ("hair", "dress", "sky", "eyes")]
+    captions = [", ".join(words[number % 7 :] + [f"tag{number % 999}"]) for number in range(20_000)]
+    began = time.process_time()
+    assert sum(map(tokenizer.count, captions)) > 20_000 * 15
+    assert time.process_time() - began < 2
+
+
+def test_weights_stand_at_their_tokens(tokenizer: text.Tokenizer) -> None:
+    ids, weights = tokenizer.weighted(["a (red cat:1.5)", "dog", ""], 75)
+    assert torch.equal(ids, tokenizer(["a red cat", "dog", ""], 75))
+    assert weights.shape == ids.shape and weights.dtype == torch.float32
+    assert weights[0, 0, :5].tolist() == [1, 1, 1.5, 1.5, 1]
+    assert weights[1:].min() == weights[1:].max() == 1
+    assert tokenizer.count("a (red cat:1.5)", weighted=True) == 3
+
+
+@effort(deadline=None)
+@given(st.text(st.characters(blacklist_characters="()[]\\", blacklist_categories=["Cs"])))
+def test_without_weights_the_tokens_are_the_same(tokenizer: text.Tokenizer, caption: str) -> None:
+    ids, weights = tokenizer.weighted([caption], 150)
+    assert torch.equal(ids, tokenizer([caption], 150)) and bool((weights == 1).all())
+
+
+@pytest.mark.parametrize("skip", [None, 2])
+@pytest.mark.parametrize("length", [75, 150, 225])
+def test_weights_multiply_what_the_chunks_say(tokenizer, encoder, length: int, skip: int | None) -> None:
+    caption = " ".join(["cat"] * (length - 5)) + " (dog:1.5)"
+    ids, weights = tokenizer.weighted([caption, "cat"], length)
+    plain = text.encode(encoder, ids, skip)
+    hidden = text.encode(encoder, ids, skip, weights)
+    place = length - 5 + 1
+    assert torch.equal(hidden[1], plain[1])
+    if length > 75:
+        assert torch.equal(hidden[0, : length - 74], plain[0, : length - 74])  # earlier chunks have no weights
+    ratio = hidden[0, length - 73 : length] / plain[0, length - 73 : length]
+    factor = ratio[0, 0]
+    torch.testing.assert_close(ratio[place - (length - 73)] / factor, torch.full_like(ratio[0], 1.5))
+    others = torch.arange(len(ratio)) != place - (length - 73)
+    torch.testing.assert_close(ratio[others] / factor, torch.ones_like(ratio[others]), atol=1e-4, rtol=1e-4)
 
 
 def test_long_captions_give_no_warning(tokenizer: text.Tokenizer, caplog, capfd) -> None:

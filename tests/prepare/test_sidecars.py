@@ -55,6 +55,6 @@ def test_a_caption_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 def test_extensions_get_their_dot() -> None:
     assert check_extension("txt") == check_extension(".txt") == ".txt"
-    for wrong in ("", ".", "a/b"):
+    for wrong in ("", ".", "a/b", "png", ".JPG"):
         with pytest.raises(InputError, match="caption_extension"):
             check_extension(wrong)

@@ -1,11 +1,19 @@
 """Going through folders: what counts as a picture, and one bad file never stops the rest."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from library.errors import InputError
 from library.prepare.walk import Outcome, find_pictures, finish, read_ahead, work_through
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -51,6 +59,40 @@ def test_results_come_in_order_and_failures_among_them(processes: int, threads: 
     assert [item for item, _ in results] == list(range(12))
     for number, result in results:
         assert str(result) == (f"{number} is odd" if number % 2 else str(number // 2))
+
+
+NAPPING = """
+import os, time
+from pathlib import Path
+from library.prepare.walk import work_through
+
+def nap(seconds):
+    Path(f"{os.getpid()}.pid").touch()
+    time.sleep(seconds)
+
+if __name__ == "__main__":
+    list(work_through([1] * 30, nap, "napping", 2))
+"""
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_with_the_first(tmp_path: Path, way: signal.Signals) -> None:
+    """However it ends; and Ctrl+C, which all of them get, is not answered by each with a traceback."""
+    (tmp_path / "napping.py").write_text(NAPPING)
+    place = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "start_new_session": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "napping.py"], **place, **pipes) as program:
+        while len(list(tmp_path.glob("*.pid"))) < 2:
+            assert program.poll() is None
+            time.sleep(0.05)
+        others = psutil.Process(program.pid).children()
+        if way == signal.SIGINT:
+            os.killpg(program.pid, way)
+        else:
+            program.send_signal(way)
+        said = program.communicate(timeout=60)[1]
+        assert len(others) >= 2 and psutil.wait_procs(others, timeout=60)[1] == []
+    assert said.count("Traceback") == (way == signal.SIGINT)
 
 
 def test_reading_ahead_keeps_the_order() -> None:

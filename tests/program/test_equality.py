@@ -9,14 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.runs import ROOT, Bench, assert_same, draw_pictures, largest, largest_difference
+from tests.runs import ROOT, Bench, assert_same, draw_mask, draw_pictures, largest, largest_difference
+
+# What a cache has variants of, and no cache draws anew each time.
+VIEWS = {"random_crop": True, "color_aug": True, "face_crop_aug_range": "1,3", "cache_variants": 3}
 
 # Everything random that a sample can have. Plain gradient descent, because Adam makes whole steps of roundings.
 CHANCES = {
+    **VIEWS,
+    "masked_loss": True,
     "flip_aug": True,
     "shuffle_caption": True,
     "caption_dropout_rate": 0.2,
     "caption_tag_dropout_rate": 0.2,
+    "token_warmup_step": 3,
+    "enable_wildcard": True,
+    "caption_suffix": ", {one|two|three}",
     "noise_offset": 0.1,
     "min_snr_gamma": 5,
     "optimizer_type": "SGDNesterov",
@@ -27,8 +35,13 @@ CHANCES = {
 
 @pytest.fixture(scope="module")
 def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven pictures, so that an epoch's last batch is a short one."""
-    return draw_pictures(tmp_path_factory.mktemp("seven"), 7)
+    """Seven pictures, so that an epoch's last batch is a short one; one has a face, some have masks."""
+    folder = draw_pictures(tmp_path_factory.mktemp("seven"), 7, size=(96, 64))
+    for ending in (".png", ".txt"):
+        (folder / f"006{ending}").rename(folder / f"006_30_30_20_20{ending}")
+    for number in range(3):
+        draw_mask(folder / f"{number:03d}.png", (96, 64))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +90,19 @@ def test_another_seed_is_another_run(bench7: Bench, whole: dict[str, Tensor]) ->
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_without_a_cache_the_same(bench7: Bench, whole: dict[str, Tensor], workers: int) -> None:
-    changes = {"cache_latents": False, "max_data_loader_n_workers": workers}
-    assert largest_difference(bench7.train(train_batch_size=4, **changes, **CHANCES), whole) < 1e-4
+def test_without_a_cache_the_same(bench7: Bench, workers: int) -> None:
+    """But for the crops and colours, of which there are more."""
+    changes = {"train_batch_size": 4, **CHANCES, **dict.fromkeys(VIEWS)}
+    cached = bench7.at("cached").train(**changes)
+    changes |= {"cache_latents": False, "max_data_loader_n_workers": workers}
+    assert largest_difference(bench7.train(**changes), cached) < 1e-4
+
+
+def test_without_a_cache_each_showing_has_a_view_of_its_own(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    changes = {"train_batch_size": 4, **CHANCES, "cache_latents": False}
+    alone = bench7.at("alone").train(**changes)
+    assert_same(bench7.at("helped").train(**changes, max_data_loader_n_workers=2), alone)
+    assert largest_difference(alone, whole) > 1e-3
 
 
 def test_checkpointing_changes_nothing(bench7: Bench, whole: dict[str, Tensor]) -> None:

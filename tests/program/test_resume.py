@@ -18,6 +18,9 @@ RUN = {
     "network_dropout": 0.2,
     "flip_aug": True,
     "shuffle_caption": True,
+    "token_warmup_step": 0.8,
+    "enable_wildcard": True,
+    "caption_suffix": ", {one|two|three}",
 }
 SAVING = {"save_state": True, "save_every_n_steps": 2, "save_every_n_epochs": 1, "save_last_n_steps": 2}
 

@@ -50,6 +50,11 @@ MISTAKES = [
     ("--max_bucket_reso 256", "max_bucket_reso must not be below the resolution, 512, but is 256; raise it"),
     ("--bucket_reso_steps 96", "bucket_reso_steps must be a multiple of 64, not 96."),
     ("--caption_extension txt", "caption_extension must begin with a dot, as in .txt, not 'txt'."),
+    ("--conditioning_data_dir no", "conditioning_data_dir 'no' does not exist; give an existing folder of pictures."),
+    ("--face_crop_aug_range 3,2", "face_crop_aug_range must be two numbers above 0, the smaller one first"),
+    ("--in_json no.json", "in_json 'no.json' does not exist; give a JSON or JSONL file that names pictures."),
+    ("--cache_text_encoder_outputs", "because what it makes of a caption changes; set network_train_unet_only or"),
+    ("--cache_text_encoder_outputs_to_disk --text_encoder_lr 1e-5", "cannot be set while the text encoder learns"),
     ("--output_name a/b", "output_name must be a plain name, not 'a/b'; set output_dir too."),
     ("--output_dir file", "output_dir 'file' is a file; give the name of a folder."),
 ]
@@ -96,6 +101,20 @@ def test_nothing_is_written_after_a_refusal(complaints: Complaints) -> None:
     before = sorted(Path().rglob("*"))
     assert complaints("--network_dim", "abc", "--output_dir", "new")
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("frozen", ["--network_train_unet_only", "--text_encoder_lr 0"])
+@pytest.mark.parametrize("varied", ["", "--shuffle_caption --caption_dropout_rate 0.1 --enable_wildcard"])
+def test_outputs_of_frozen_text_encoders_may_be_kept(frozen: str, varied: str, complaints: Complaints) -> None:
+    words = f"--cache_text_encoder_outputs {frozen} {varied}".split()
+    assert complaints(*words) == ()
+
+
+def test_a_file_of_captions_is_enough(complaints: Complaints) -> None:
+    Path("captions.json").touch()
+    words = ["--pretrained_model_name_or_path", "a/b", "--in_json", "captions.json"]
+    assert complaints(*words, complete=False) == ()
+    assert complaints(*words[:2], complete=False) != ()
 
 
 def test_previews_without_prompts_are_fine(complaints: Complaints) -> None:

@@ -200,6 +200,42 @@ def test_switches_for_optimizers(read: Read, complaints: Complaints) -> None:
     assert "optimizer_type is 'Lion' here and 'AdamW8bit' in run.toml; keep one of them." in sentence
 
 
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "cache_text_encoder_outputs = true\ncache_text_encoder_outputs_to_disk = true\n",
+        "cache_text_encoder_outputs = true\ncache_text_encoder_outputs_to_disk = false\n",
+        "cache_text_encoder_outputs_to_disk = true\n",
+    ],
+)
+def test_text_outputs_are_kept_on_disk_by_either_word(
+    toml: str, read: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert read(toml=f"{toml}network_train_unet_only = true\n").cache_text_encoder_outputs
+    assert not read("--cache_text_encoder_outputs_to_disk", "false").cache_text_encoder_outputs
+    assert capsys.readouterr().err == ""
+
+
+def test_captions_as_sd_scripts_words_them(read: Read) -> None:
+    words = "secondary_separator = ';;;'\nenable_wildcard = true\ntoken_warmup_min = 2\ntoken_warmup_step = 0.5\n"
+    settings = read(toml=f"{words}weighted_captions = true\n")
+    assert (settings.secondary_separator, settings.enable_wildcard) == (";;;", True)
+    assert (settings.token_warmup_min, settings.token_warmup_step, settings.weighted_captions) == (2, 0.5, True)
+    assert read().token_warmup_step == 0 and read().token_warmup_min == 1
+
+
+def test_pictures_as_sd_scripts_words_them(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "color_aug = true\nrandom_crop = true\nface_crop_aug_range = '2.0,4.0'\nmasked_loss = true\n"
+    settings = read(toml=f"{words}resize_interpolation = 'cubic'\nconditioning_data_dir = 'pictures'\n")
+    assert settings.color_aug and settings.random_crop and settings.masked_loss and not settings.alpha_mask
+    assert settings.face_crop_aug_range == (2.0, 4.0) and settings.resize_interpolation == "bicubic"
+    assert settings.conditioning_data_dir == Path("pictures")
+    assert read("--face_crop_aug_range", "1", "2.5").face_crop_aug_range == (1.0, 2.5)
+    for word in ("no_half_vae", "sdxl_no_half_vae"):
+        assert read(f"--{word}").no_half_vae and not read(f"--{word}", "false").no_half_vae
+    assert capsys.readouterr().err == ""
+
+
 def test_tables_do_not_overlap() -> None:
     settings = {*RULES, *FILE_OPTIONS} - {"config"}
     assert not settings & compat.KNOWN

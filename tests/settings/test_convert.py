@@ -79,11 +79,20 @@ def test_mistakes_in_a_file_name_the_file_and_the_section(
         (tuple[str, ...], "a=1", ("a=1",)),
         (tuple[int, int], 512.0, (512, 512)),
         (tuple[int, int], ["64", "128"], (64, 128)),
+        (tuple[float, float] | None, "1.5, 4", (1.5, 4.0)),
+        (tuple[float, float] | None, [1, 1], (1.0, 1.0)),
+        (tuple[float, float] | None, ["0.5", "2"], (0.5, 2.0)),
     ],
 )
 def test_values(hint: Any, raw: Any, value: Any) -> None:
     found = convert("name", hint, Rule("A setting."), raw)
     assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("raw", ["2", "1,2,3", "4,1.5", "0,1", "-1,2", "a,b", [1], 3, True, "1,inf"])
+def test_what_is_no_range(raw: Any) -> None:
+    with pytest.raises(ValueError, match="^name must be two numbers above 0, the smaller one first, such as 1.5,4,"):
+        convert("name", tuple[float, float] | None, Rule("A setting."), raw)
 
 
 def test_aliases_stand_for_choices() -> None:

@@ -110,6 +110,58 @@ def test_tables_as_json(read: Read) -> None:
     assert settings.datasets == (DatasetTable(resolution=(64, 128), subsets=(subset,)),)
 
 
+METADATA = """
+[general]
+secondary_separator = ";;;"
+trigger_words = "sks"
+token_warmup_step = 0.5
+
+[[datasets]]
+enable_wildcard = true
+token_warmup_min = 3
+
+  [[datasets.subsets]]
+  metadata_file = "captions.json"
+
+  [[datasets.subsets]]
+  metadata_file = "more.jsonl"
+  image_dir = "pictures"
+  secondary_separator = "---"
+  token_warmup_step = 7
+  enable_wildcard = false
+
+  [[datasets.subsets]]
+  image_dir = "others"
+  is_reg = true
+"""
+
+
+def test_files_that_name_pictures_and_what_captions_inherit(read: Read) -> None:
+    for name in ("captions.json", "more.jsonl"):
+        Path(name).touch()
+    alone, with_folder, reg = _model(read, METADATA, "--trigger_words", "flat").subset_tables()
+    assert (alone.metadata_file, alone.image_dir) == (Path("captions.json"), None)
+    assert (with_folder.metadata_file, with_folder.image_dir) == (Path("more.jsonl"), Path("pictures"))
+    assert [s.secondary_separator for s in (alone, with_folder, reg)] == [";;;", "---", ";;;"]
+    assert [s.token_warmup_step for s in (alone, with_folder, reg)] == [0.5, 7, 0.5]
+    assert [s.token_warmup_min for s in (alone, with_folder, reg)] == [3, 3, 3]
+    assert [s.enable_wildcard for s in (alone, with_folder, reg)] == [True, False, True]
+
+
+def test_the_class_does_not_learn_the_trigger_words_unless_its_own_table_says_so(read: Read) -> None:
+    for name in ("captions.json", "more.jsonl"):
+        Path(name).touch()
+    first, second, reg = _model(read, METADATA).subset_tables()
+    assert [s.trigger_words for s in (first, second, reg)] == ["sks", "sks", None]
+    own = _model(read, METADATA + "  trigger_words = 'cls'\n").subset_tables()[-1]
+    assert own.trigger_words == "cls"
+
+
+def test_a_file_of_captions_gives_way_to_tables(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _model(read, TWO_SIZES, "--in_json", "nowhere.json").in_json is None
+    assert "and neither is in_json" in capsys.readouterr().err
+
+
 def test_folder_settings_give_way_to_tables(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
     settings = _model(read, TWO_SIZES, "--train_data_dir", "nowhere")
     assert settings.train_data_dir is None
@@ -153,12 +205,36 @@ SUBSET = "[[datasets.subsets]]\nimage_dir = 'pictures'\n"
             "'seed' is a setting of the whole run; move it to another section.",
         ),
         (
-            f"[[datasets]]\n{SUBSET}color_aug = true\n",
-            "'color_aug' is not supported: pictures are cropped at",
+            f"[[datasets]]\n{SUBSET}masked_loss = true\n",
+            "'masked_loss' is a setting of the whole run; move it to another section.",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}face_crop_aug_range = [2.0]\n",
+            "face_crop_aug_range must be two numbers above 0",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}conditioning_data_dir = 'no'\n",
+            "conditioning_data_dir 'no' does not exist; give an existing folder of pictures.",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}custom_attributes = {{a = 1}}\n",
+            "'custom_attributes' is not supported: the loss is",
         ),
         (
             f"[[datasets]]\n{SUBSET}metadata_file = 'm.json'\n",
-            "'metadata_file' is not supported: pictures come from",
+            "metadata_file 'm.json' does not exist; give a JSON or JSONL file that names pictures.",
+        ),
+        (
+            f"[[datasets]]\nmetadata_file = 'm.json'\n{SUBSET}",
+            "'metadata_file' belongs into [[datasets.subsets]]; move it",
+        ),
+        (
+            "[[datasets]]\n" + "[[datasets.subsets]]\nmetadata_file = 'run.toml'\n" * 2,
+            "metadata_file 'run.toml' is there twice; raise num_repeats instead.",
+        ),
+        (
+            f"[[datasets]]\n{SUBSET}weighted_captions = true\n",
+            "'weighted_captions' is a setting of the whole run; move it to another section.",
         ),
         (
             f"[general]\nresolutoin = 512\n[[datasets]]\n{SUBSET}",

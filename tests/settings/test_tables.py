@@ -30,4 +30,5 @@ def test_the_nearest_word_counts_even_where_it_is_false_or_zero() -> None:
     dataset = DatasetTable(shuffle_caption=True, keep_tokens=0)
     subset = resolve_subset(settings, dataset, SubsetTable(image_dir=Path("p"), shuffle_caption=False))
     assert (subset.shuffle_caption, subset.keep_tokens, subset.num_repeats) == (False, 0, 7)
+    assert (subset.flip_aug, subset.resize_interpolation, subset.face_crop_aug_range) == (False, "lanczos", None)
     assert (subset.caption_prefix, subset.class_tokens, subset.image_dir) == ("a", None, Path("p"))

@@ -21,12 +21,15 @@ Read = Callable[..., Settings]
 
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
 SIZES = st.tuples(*[st.integers(1, 16).map(lambda n: 64 * n)] * 2)
+SPANS = st.tuples(st.floats(0.01, 9), st.floats(9, 99))
 # Fields whose values other fields or the file system limit; each is given here as a person might.
 SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "pretrained_model_name_or_path": st.sampled_from(["a/b", "pictures", "./pictures"]),
     "vae": st.sampled_from([None, "c/d"]),
     "train_data_dir": st.just(Path("pictures")),
     "reg_data_dir": st.sampled_from([None, Path("pictures")]),
+    "conditioning_data_dir": st.sampled_from([None, Path("pictures")]),
+    "in_json": st.sampled_from([None, Path("file.txt")]),
     "sample_prompts": st.sampled_from([None, Path("file.txt")]),
     "network_weights": st.sampled_from([None, Path("file.txt")]),
     "resume": st.sampled_from([None, "auto", "pictures"]),
@@ -37,6 +40,8 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "learning_rate": st.floats(1e-9, 1),
     "unet_lr": st.none() | st.floats(1e-9, 1),
     "lr_warmup_steps": st.integers(0, 5) | st.floats(0.001, 0.999),
+    "token_warmup_step": st.integers(0, 5) | st.floats(0.001, 0.999),
+    "cache_text_encoder_outputs": st.just(False),
     "max_train_steps": st.integers(5, 10**6),
     "min_timestep": st.none() | st.integers(0, 400),
     "max_timestep": st.none() | st.integers(500, 1000),
@@ -65,6 +70,7 @@ def _values(hint: Any, rule: Rule) -> st.SearchStrategy[Any]:
         float: st.floats(low, high, allow_subnormal=False),
         str: TEXTS,
         tuple[int, int]: SIZES,
+        tuple[float, float]: SPANS,
     }
     return by_type[hint]
 
@@ -77,10 +83,20 @@ KEYS: dict[str, st.SearchStrategy[Any]] = {
     "num_repeats": st.none() | st.integers(1, 99),
     "shuffle_caption": st.none() | st.booleans(),
     "keep_tokens": st.none() | st.integers(0, 9),
+    "color_aug": st.none() | st.booleans(),
+    "face_crop_aug_range": st.none() | SPANS,
+    "resize_interpolation": st.sampled_from([None, "area", "nearest"]),
+    "conditioning_data_dir": st.sampled_from([None, Path("pictures")]),
     "caption_prefix": st.none() | TEXTS,
     "caption_dropout_rate": st.none() | st.floats(0, 1),
+    "secondary_separator": st.none() | TEXTS,
+    "enable_wildcard": st.none() | st.booleans(),
+    "trigger_words": st.none() | TEXTS,
+    "token_warmup_min": st.none() | st.integers(0, 9),
+    "token_warmup_step": st.none() | st.integers(0, 500) | st.floats(0.001, 0.999),
 }
-SUBSETS = st.builds(SubsetTable, image_dir=st.just(Path("pictures")), is_reg=st.just(False), **KEYS)
+FOLDERS = st.sampled_from([{"image_dir": Path("pictures")}, {"metadata_file": Path("file.txt")}])
+SUBSETS = st.builds(lambda folder, **keys: SubsetTable(**folder, **keys), folder=FOLDERS, **KEYS)
 DATASETS = st.builds(
     DatasetTable,
     resolution=st.none() | SIZES,
@@ -112,6 +128,7 @@ def test_settings_come_back_equal(values: dict[str, Any]) -> None:
 @MANY
 @given(datasets=st.lists(DATASETS, min_size=1, max_size=3).map(tuple))
 def test_dataset_tables_come_back_equal(datasets: tuple[DatasetTable, ...]) -> None:
+    Path("file.txt").touch()
     settings = Settings(pretrained_model_name_or_path="a/b", datasets=datasets)
     assert _again(settings) == settings
 
@@ -127,6 +144,29 @@ def test_only_what_matters_is_written(read: Read) -> None:
     }
     assert document["network"] == {"network_module": "lora", "network_dim": 16, "network_alpha": 16.0}
     assert "captions" not in document and "previews" not in document
+
+
+CAPTION_WORDS = {
+    "in_json": Path("captions.jsonl"),
+    "secondary_separator": ";;;",
+    "enable_wildcard": True,
+    "trigger_words": "sks, \"the\" dög",
+    "token_warmup_min": 2,
+    "token_warmup_step": 0.25,
+    "weighted_captions": True,
+    "cache_text_encoder_outputs": True,
+}
+
+
+def test_every_word_about_captions_is_written_and_comes_back(read: Read) -> None:
+    Path("captions.jsonl").touch()
+    words = [word for name, value in CAPTION_WORDS.items() for word in (f"--{name}", str(value).lower())]
+    words[words.index("--trigger_words") + 1] = CAPTION_WORDS["trigger_words"]
+    settings = read(*words, "--network_train_unet_only")
+    write_settings(settings, "out.toml")
+    document = tomllib.loads(Path("out.toml").read_text())
+    assert document["captions"] == {**CAPTION_WORDS, "in_json": "captions.jsonl"}
+    assert _again(settings) == settings
 
 
 def test_written_whole_or_not_at_all(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:

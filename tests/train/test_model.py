@@ -38,6 +38,14 @@ def test_a_frozen_text_encoder_is_read_and_put_away(build) -> None:
     assert not any(parameter.requires_grad for parameter in model.reader.encoders[0].parameters())
 
 
+def test_kept_text_outputs_need_no_text_encoder(build, tmp_path, family, monkeypatch) -> None:
+    changes = {"network_train_unet_only": True, "cache_text_encoder_outputs": True, "cache_dir": tmp_path}
+    said = build(**changes).reader.read(["a", "b"]).hidden
+    monkeypatch.setattr(type(family), "load_text_encoders", None)
+    model = build(**changes)
+    assert torch.equal(model.reader.read(["a", "b"]).hidden, said) and model.reader.encoders == []
+
+
 def test_a_frozen_unet_passes_gradients_on(build) -> None:
     model = build(network_train_text_encoder_only=True, gradient_checkpointing=True)
     assert set(model.learner.network.layers) == {"text_encoder"}

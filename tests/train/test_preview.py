@@ -10,6 +10,8 @@ from library.data.dataset import Dataset
 from library.errors import InputError
 from library.models.drawing import Painter
 from library.models.prompts import Prompt
+from library.train.captions import TextReader
+from library.train.learner import part_rates
 from library.train.preview import Previews, preview_prompts
 
 
@@ -45,11 +47,12 @@ def test_no_words_to_draw(settings_of) -> None:
 def previews_of(settings_of, family, compute):
     """Previews by the toy's own models."""
 
-    def _previews(*prompts: Prompt) -> Previews:
+    def _previews(*prompts: Prompt, **changes) -> Previews:
         dtype = torch.float32
-        encoders = family.load_text_encoders(dtype)
-        painter = Painter(family, family.load_vae(dtype), encoders, family.load_unet(dtype).train())
-        return Previews(painter, prompts, settings_of(), compute)
+        settings = settings_of(**changes)
+        reader = TextReader(family, settings, compute, trained="text_encoder" in part_rates(settings))
+        painter = Painter(family, family.load_vae(dtype), [], family.load_unet(dtype).train())
+        return Previews(lambda: painter, prompts, reader, compute)
 
     return _previews
 
@@ -62,7 +65,30 @@ def test_pictures_are_drawn(previews_of) -> None:
     assert isinstance(one.image, Image.Image) and one.image.size == (64, 64)
     assert one.image.tobytes() != two.image.tobytes()
     assert next(previews.draw()).image.tobytes() == one.image.tobytes()
-    assert previews.painter.unet.training
+    assert previews.open_painter().unet.training
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_prompts_are_read_as_captions_are(previews_of, family, frozen: bool) -> None:
+    """By the run's own encoders: frozen or learning, with its layer, and with weights if captions have them."""
+    prompt = Prompt("a (dog:1.4)", "blurry", width=64, height=64, steps=2, guidance=3)
+    changes = {"network_train_unet_only": frozen, "clip_skip": 2}
+    previews = previews_of(prompt, **changes)
+    encoders = previews.reader.load()
+    encoders[0].train(not frozen)
+    (drawn,) = previews.draw()
+    assert encoders[0].training is not frozen
+    opened = previews.open_painter()
+    painter = Painter(family, opened.vae, encoders, opened.unet)
+    assert drawn.image.tobytes() == painter.draw(prompt, clip_skip=2).tobytes()
+    (weighted,) = previews_of(prompt, weighted_captions=True, **changes).draw()
+    assert weighted.image.tobytes() != drawn.image.tobytes()
+
+
+def test_captions_stand_in_as_they_are_shown(settings_of, dataset_of) -> None:
+    dataset = dataset_of(2, caption_prefix="{best}", enable_wildcard=True, trigger_words="sks", shuffle_caption=True)
+    prompts = preview_prompts(settings_of(sample_at_first=True), dataset)
+    assert [prompt.text for prompt in prompts] == [f"sks, best a, b, square{number}" for number in range(2)]
 
 
 def test_one_that_fails_is_left_out(previews_of, monkeypatch, capsys) -> None:

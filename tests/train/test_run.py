@@ -43,8 +43,8 @@ def test_report_goes_on_in_its_folder(settings_of, compute, bench) -> None:
     assert "settings/text_summary" in events_of(first.folder).Tags()["tensors"]
 
 
-def test_no_prompts_no_previews(settings_of, compute) -> None:
-    assert make_previews(settings_of(), [], None, None, compute) is None
+def test_no_prompts_no_previews(compute) -> None:
+    assert make_previews([], None, None, compute) is None
 
 
 @pytest.fixture

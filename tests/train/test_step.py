@@ -1,5 +1,6 @@
 """The loss of a batch: each sample by itself, whatever stands beside it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -39,6 +40,23 @@ def test_weights_scale_the_loss() -> None:
     plain = objective().losses(FAMILY, None, batch, CONDITION)
     half = Batch(batch.mean, batch.logvar, batch.captions, torch.tensor([0.5, 0.0]), batch.draws)
     assert torch.equal(objective().losses(FAMILY, None, half, CONDITION), plain * torch.tensor([0.5, 0.0]))
+
+
+def test_masks_come_before_the_mean_and_the_weights_after_it() -> None:
+    batch = batch_of(1, 2, 3)
+    mask = torch.ones(3, 1, 8, 8)
+    plain = objective(min_snr_gamma=5).losses(FAMILY, None, batch, CONDITION)
+    white = replace(batch, mask=mask.clone())
+    assert torch.equal(objective(min_snr_gamma=5).losses(FAMILY, None, white, CONDITION), plain)
+    mask[1] *= 0.5
+    mask[2, :, :4] = 0
+    masked = objective(min_snr_gamma=5).losses(FAMILY, None, replace(batch, mask=mask), CONDITION)
+    assert masked[0] == plain[0]
+    torch.testing.assert_close(masked[1], plain[1] / 2)
+    assert 0.3 < masked[2] / plain[2] < 0.7
+    weighed = replace(batch, mask=mask, weights=torch.tensor([1.0, 3.0, 0.0]))
+    found = objective(min_snr_gamma=5).losses(FAMILY, None, weighed, CONDITION)
+    torch.testing.assert_close(found, masked * weighed.weights)
 
 
 def test_min_snr_weighs_by_timestep() -> None:

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from library.diffusion.schedule import scaled_linear
-from library.train.batches import Batches, Latents
+from library.train.batches import open_batches
 from library.train.data import encode_pictures, open_datasets
 from library.train.model import build_model
 from library.train.plan import make_plan
 from library.train.step import Objective
+from library.train.vae import open_vae
 from library.train.validation import FRACTIONS, evaluating, make_validation, validation_slices
 
 
@@ -18,12 +19,12 @@ def made(settings_of, family, compute):
     """A validation of the toy and its model."""
     settings = settings_of(validate_every_n_steps=1, network_train_unet_only=True, network_dropout=0.5, flip_aug=True)
     datasets = open_datasets(settings)
-    vae = family.load_vae(torch.float32)
-    cache = encode_pictures(settings, datasets.all, family, vae, compute)
+    vae = open_vae(settings, family, compute)
+    caches = encode_pictures(settings, datasets.all, vae, compute)
     plan = make_plan(settings, datasets.train, 1)
     captions = [picture.caption for picture in datasets.train.pictures]
     model = build_model(settings, family, compute, plan.steps, captions)
-    batches = Batches(family, vae, Latents(datasets.validation, cache, compute.device), plan, compute, 0)
+    batches = open_batches(settings, datasets.validation, vae, caches, plan, compute)
     objective = Objective(scaled_linear(*family.betas), "epsilon", min_snr_gamma=5)
     return make_validation(settings, batches, objective), model, settings
 
