@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from library.device import start_compute
     from library.log import say
-    from library.models.family import open_family
+    from library.train.base import open_base
     from library.train.batches import open_batches
     from library.train.captions import captions_of_run, warn_of_cut_captions
     from library.train.data import encode_pictures, open_datasets
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # ---- optimizer and base model, looked at before anything is loaded or written
     check_learning(settings)
-    family = open_family(settings.pretrained_model_name_or_path, settings.vae)
+    family = open_base(settings)
 
     # ---- pictures, captions, and the steps they make
     with compute.main_first():  # the others then find every picture checked

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # What a clone may hold besides the project: environments, hidden folders and what programs wrote.
-FOREIGN = {"output", "logs", "demo_work", "__pycache__"}
+FOREIGN = {"output", "logs", "demo_work", "__pycache__", ".git"}  # in a second working tree, .git is a file
 OWN = {".ci"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -29,9 +29,11 @@ def project_files() -> tuple[Path, ...]:
 def _walk(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         hidden = path.name.startswith(".") and path.name not in OWN
+        if path.name in FOREIGN:
+            continue
         if path.is_file():
             yield path
-        elif not hidden and path.name not in FOREIGN and not (path / "pyvenv.cfg").exists():
+        elif not hidden and not (path / "pyvenv.cfg").exists():
             yield from _walk(path)
 
 

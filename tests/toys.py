@@ -146,7 +146,8 @@ def structure_metadata(folder: Path) -> dict[str, str]:
     """The metadata by which a single file tells numbers of heads and groups, scale and size of latents."""
     facts = {}
     for word, (part, key) in STRUCTURE_KEYS.items():
-        facts[word] = json.loads((folder / part / "config.json").read_text())[key]
+        if (folder / part).is_dir():
+            facts[word] = json.loads((folder / part / "config.json").read_text())[key]
     return {STRUCTURE: json.dumps(facts)}
 
 

@@ -58,7 +58,6 @@ NEVER = {
     "multires_noise_iterations": None,
     "multires_noise_discount": 0.3,
     "adaptive_noise_scale": None,
-    "zero_terminal_snr": False,
     "scale_weight_norms": None,
     "ip_noise_gamma": None,
     "debiased_estimation": False,
@@ -100,6 +99,7 @@ class TrainingFacts:
     base_model_version: str = "sd_v1"
     architecture: str = "stable-diffusion-v1"
     prediction_type: str = "epsilon"
+    zero_terminal_snr: bool = False
     resolution: tuple[int, int] = (512, 512)
     base_hashes: Mapping[str, str] = field(default_factory=dict)
     vae_name: str | None = None
@@ -189,6 +189,7 @@ def _model_entries(facts: TrainingFacts) -> dict[str, Any]:
         "sd_model_name": facts.base_name,
         "base_model_version": facts.base_model_version,
         "v2": facts.base_model_version.startswith("sd_v2"),
+        "zero_terminal_snr": facts.zero_terminal_snr,
         "network_module": facts.network_module,
         # A network with a rank for each layer has no one rank; sd-scripts then says so.
         "network_dim": "Dynamic" if facts.network_dim is None else facts.network_dim,

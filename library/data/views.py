@@ -104,6 +104,18 @@ def middle(whole: Size, part: Size) -> tuple[int, int]:
     return (whole[0] - part[0]) // 2, (whole[1] - part[1]) // 2
 
 
+def sizes_of(picture: Picture, view: View) -> tuple[int, int, int, int, int, int]:
+    """What SDXL is told of a shown picture (Podell et al. 2023, arXiv 2307.01952, section 2.2), in pixels.
+
+    Height and width of the picture as it was; top and left of the crop from the resized and mirrored picture;
+    height and width of the result.
+    """
+    left, top = view.corner
+    if view.flip:
+        left = view.resized[0] - view.size[0] - left
+    return picture.height, picture.width, top, left, view.size[1], view.size[0]
+
+
 def averaging(size: Size, resized: Size) -> str:
     """The filter that shrinks by averaging over the area, as OpenCV's INTER_AREA does, and enlarges smoothly."""
     return "box" if resized[0] <= size[0] and resized[1] <= size[1] else "bilinear"

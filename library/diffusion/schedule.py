@@ -26,6 +26,14 @@ class Schedule:
         """Number of timesteps; valid timesteps are 0 .. steps - 1."""
         return len(self.alphas_cumprod)
 
+    def to_zero_snr(self) -> "Schedule":
+        """The same schedule, its square roots shifted and stretched so that the last timestep is pure noise
+        (Lin et al. 2023, arXiv 2305.08891, algorithm 1).
+        """
+        signal = self.alphas_cumprod.double().sqrt()
+        stretched = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+        return Schedule(stretched**2)
+
     def to(self, device: torch.device | str) -> "Schedule":
         """The same schedule with its tables on `device`, so that looking up a timestep needs no host sync."""
         moved = Schedule.__new__(Schedule)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from library.models.layout import FILES, STEMS
+from library.files import write_atomically
+from library.models.layout import FILES, STEMS, usual_config
 from library.models.original import to_open_clip, unet_tensors, vae_tensors
-from library.models.single_file import LAYOUTS, PREDICTS_V, STRUCTURE, STRUCTURE_KEYS
+from library.models.single_file import LAYOUTS, PREDICTS_V, STRUCTURE, STRUCTURE_KEYS, ZERO_SNR
 from library.weights import save_tensors
 
 OPEN_CLIP = (".model.",)  # how the prefixes of OpenCLIP's text encoders end
@@ -24,6 +24,7 @@ CLASSES = {
         {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"},
     ),
 }
+DIFFUSERS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 Parts = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -55,21 +56,28 @@ def original_tensors(family: str, parts: Parts) -> dict[str, Tensor]:
 def write_file(path: Path, family: str, parts: Parts, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
     """Writes a checkpoint, whole or not at all, every tensor in `dtype`.
 
-    Where the metadata say that the model predicts v, the empty tensor is there by which ComfyUI and Forge know.
+    Where the metadata say that the model predicts v, and that it does from pure noise on, the empty tensors are
+    there by which ComfyUI and Forge know.
     """
     tensors = {key: tensor.to(dtype) for key, tensor in original_tensors(family, parts).items()}
     if family == "sdxl" and metadata.get("modelspec.prediction_type", "").startswith("v"):
         tensors[PREDICTS_V] = torch.zeros(0, dtype=dtype)
+    if metadata.get("ss_zero_terminal_snr") == "True":
+        tensors[ZERO_SNR] = torch.zeros(0, dtype=dtype)
     save_tensors(path, tensors, metadata)
 
 
 def structure_metadata(configs: Mapping[str, Mapping[str, Any]], family: str) -> dict[str, str]:
     """What a model of unusual size has to say in its file, because tensors do not tell it; else nothing."""
-    usual = json.loads((FILES / family / "unet" / "config.json").read_text(encoding="utf-8"))
-    if list(configs["unet"]["block_out_channels"]) == usual["block_out_channels"]:
-        return {}
-    places = {word: place for word, place in STRUCTURE_KEYS.items() if place[0] in configs}
-    return {STRUCTURE: json.dumps({word: configs[part].get(key) for word, (part, key) in places.items()})}
+    channels = "block_out_channels"
+    is_usual = list(configs["unet"][channels]) == usual_config(family, "unet")[channels]
+    told = {}
+    for word, (part, key) in STRUCTURE_KEYS.items():
+        value = configs.get(part, {}).get(key)
+        if value is not None:
+            told[word] = list(value) if isinstance(value, tuple) else value
+            is_usual &= told[word] == usual_config(family, part)[key]
+    return {} if is_usual else {STRUCTURE: json.dumps(told)}
 
 
 def write_folder(
@@ -81,14 +89,15 @@ def write_folder(
         folder: its name
         family: "sd1", "sd2" or "sdxl"
         parts: as for `original_tensors`
-        configs: the configuration of each part and of the "scheduler", in diffusers' words
+        configs: the configuration of each part in diffusers' words, and of the "scheduler" if the model has one
         dtype: of all tensors in the files
     """
     pipeline, encoders = CLASSES[family]
-    index: dict[str, Any] = {"_class_name": pipeline, "scheduler": ["diffusers", "PNDMScheduler"]}
+    scheduler = _scheduler(configs.get("scheduler") or usual_config(family, "scheduler"))
+    index: dict[str, Any] = {"_class_name": pipeline, "scheduler": ["diffusers", scheduler["_class_name"]]}
     for part, tensors in parts.items():
         is_text = part in encoders
-        index[part] = ["transformers", encoders[part]] if is_text else ["diffusers", configs[part]["_class_name"]]
+        index[part] = ["transformers", encoders[part]] if is_text else ["diffusers", DIFFUSERS[part]]
         # Files keep the prefix `text_model.`, which transformers 5.6 dropped from its module names.
         named = {_file_name(key) if is_text else key: tensor.to(dtype) for key, tensor in tensors.items()}
         save_tensors(folder / part / f"{STEMS[part]}.safetensors", named, {"format": "pt"})
@@ -96,12 +105,19 @@ def write_folder(
         if is_text:
             tokenizer = part.replace("text_encoder", "tokenizer")
             index[tokenizer] = ["transformers", "CLIPTokenizer"]
-            shutil.copytree(FILES / "sd1" / "tokenizer", folder / tokenizer, dirs_exist_ok=True)
-            _set_padding(folder / tokenizer, family, part)
-    _write_json(folder / "scheduler" / "scheduler_config.json", configs["scheduler"])
+            _write_tokenizer(folder / tokenizer, pads_with_zero=family == "sd2" or part == "text_encoder_2")
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     if family != "sdxl":
         index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
     _write_json(folder / "model_index.json", index)
+
+
+def _scheduler(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The scheduler's configuration, of a class that can draw with it: PNDM knows no betas that end in pure noise."""
+    kind = config.get("_class_name", "PNDMScheduler")
+    if config.get("rescale_betas_zero_snr") and kind == "PNDMScheduler":
+        return {**config, "_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}
+    return {**config, "_class_name": kind}
 
 
 def _file_name(key: str) -> str:
@@ -117,16 +133,18 @@ def _fill_up(named: dict[str, Tensor]) -> None:
     named.setdefault("text_projection", torch.eye(len(named["ln_final.weight"])))
 
 
-def _set_padding(folder: Path, family: str, part: str) -> None:
-    """OpenCLIP's tokenizers fill up with an exclamation mark."""
-    if family == "sd2" or part == "text_encoder_2":
-        for name in ("tokenizer_config.json", "special_tokens_map.json"):
-            path = folder / name
-            text = path.read_text(encoding="utf-8")
+def _write_tokenizer(folder: Path, pads_with_zero: bool) -> None:
+    """The tokenizer of all families; OpenCLIP's fills up with the token 0, an exclamation mark."""
+    for file in sorted((FILES / "sd1" / "tokenizer").iterdir()):
+        text = file.read_text(encoding="utf-8")
+        if pads_with_zero and file.name in ("tokenizer_config.json", "special_tokens_map.json"):
             text = re.sub(r'("pad_token":\s*)"[^"]*"', r'\1"!"', text)
-            path.write_text(text, encoding="utf-8")
+        _write_text(folder / file.name, text)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(content), indent=2, default=str) + "\n", encoding="utf-8")
+    _write_text(path, json.dumps(dict(content), indent=2, default=str) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

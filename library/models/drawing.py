@@ -139,11 +139,13 @@ def make_scheduler(family: Family, sampler: str, steps: int) -> Any:
         "beta_end": end,
         "num_train_timesteps": count,
         "prediction_type": family.prediction_type,
+        "rescale_betas_zero_snr": family.zero_terminal_snr,
     }
     build = lookup.resolve(lookup.SAMPLERS[name])
     known = inspect.signature(build).parameters
     habit = known["timestep_spacing"].default
-    settings["timestep_spacing"] = habit if _reaches_noise(habit, steps, count) else "trailing"
+    is_usual = _reaches_noise(habit, steps, count) and not family.zero_terminal_snr
+    settings["timestep_spacing"] = habit if is_usual else "trailing"
     return build(**{key: value for key, value in settings.items() if key in known})
 
 

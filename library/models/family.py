@@ -47,7 +47,7 @@ class Family(Protocol):
 
     A part is "unet", "vae" or one of `text_parts`; `takes_sizes` says whether `Condition.sizes` is read. `betas`
     are the noise schedule's start, end and steps, scaled-linear; `latent_scale` brings latents to about unit
-    variance; `default_size` is in pixels.
+    variance; `default_size` is in pixels. With `zero_terminal_snr` the schedule is stretched to end in pure noise.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Family(Protocol):
     base_name: str
     text_parts: tuple[str, ...]
     takes_sizes: bool
+    zero_terminal_snr: bool
 
     @classmethod
     def recognises(cls, source: Source) -> bool:
@@ -124,7 +125,7 @@ def open_family(name_or_path: str, vae: str | None = None) -> Family:
     replacement = open_source(vae, ["vae"], "VAE") if vae else None
     for target in FAMILIES.values():
         family = resolve(target)
-        if family.recognises(source):
+        if not source.instead and family.recognises(source):
             opened: Family = family(source, replacement)
             return opened
     known = ", ".join(FAMILIES)

@@ -10,7 +10,7 @@ from library.errors import InputError
 from library.models.layout import choose_files
 
 PATIENCE = 20  # seconds until a copy from before is used
-SMALL_FILES = ("model_index.json", "config.json", "*/config.json", "scheduler/*.json", "tokenizer/*")
+SMALL_FILES = ("model_index.json", "config.json", "*/config.json", "scheduler/*.json", "tokenizer/*", "tokenizer_2/*")
 
 
 def download(repository: str, parts: Sequence[str]) -> Path:

@@ -30,7 +30,14 @@ PICKLED = (".bin", ".fp16.bin")
 # Old VAEs of diffusers name the parts of their attention in their own way.
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 # Channels that a UNet takes -> what the others than 4 are for.
-PURPOSES = {9: " (it is for inpainting)", 8: " (it is for editing by instructions)"}
+PURPOSES = {
+    5: " (it is guided by depth)",
+    7: " (it enlarges pictures)",
+    8: " (it is for editing by instructions)",
+    9: " (it is for inpainting)",
+}
+REFINER = "the refiner of Stable Diffusion XL, which finishes pictures that the base model began"
+EDM = "a Stable Diffusion XL model with the noise schedule of EDM, as Playground 2.5 and CosXL have it"
 TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 PROJECTION = "text_projection."
 
@@ -87,6 +94,8 @@ def open_folder(name: str, path: Path) -> Source:
         names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
         files[part] = tuple(folder / name for name in choose_files(part, names))
     instead = "" if configs.keys() & {"unet", "vae", "transformer"} else _folder_instead(path)
+    if str(configs.get("scheduler", {}).get("_class_name", "")).startswith("EDM"):
+        instead = EDM
     return Source(name, path, configs, files, lambda part: _read_part(part, files[part]), instead)
 
 
@@ -105,26 +114,27 @@ def choose_files(part: str, names: Iterable[str]) -> list[str]:
 
 def what_it_is(source: Source) -> str:
     """What a model seems to be that no family recognises, in plain words."""
-    unet, text = source.configs.get("unet"), source.configs.get("text_encoder")
+    unet = source.configs.get("unet")
     if source.instead:
         return source.instead
     if "transformer" in source.configs:
         return "a model with a transformer in the place of a UNet, such as Stable Diffusion 3 or FLUX"
     if unet is None:
         return "a VAE and no base model" if "vae" in source.configs else "no base model"
-    channels = unet.get("in_channels", 4)
-    takes = f" whose UNet takes {channels} channels instead of 4"
-    tail = "" if channels == 4 else takes + PURPOSES.get(channels, "")
-    if "text_encoder_2" in source.configs or unet.get("addition_embed_type"):
-        return f"a Stable Diffusion XL model{tail}"
-    if unet.get("use_linear_projection"):
-        return f"a Stable Diffusion 2.x model{tail}"
-    if text is None:
+    kind, channels = f"a {_kind_of(unet)} model", unet.get("in_channels", 4)
+    writes = [config.get("hidden_size") for part, config in source.configs.items() if part.startswith("text_encoder")]
+    if not writes:
         return "a UNet without a text encoder"
-    if tail:
-        return f"a Stable Diffusion 1.x model{tail}"
+    if "text_encoder" not in source.configs:
+        return REFINER
+    if channels != 4:
+        return f"{kind} whose UNet takes {channels} channels instead of 4{PURPOSES.get(channels, '')}"
+    if unet.get("class_embed_type"):
+        return f"{kind} whose UNet is told pictures beside the text (it is for variations of them, unCLIP)"
+    if unet.get("addition_embed_type") and len(writes) == 1:
+        return f"{kind} without its second text encoder"
     widths = f"its UNet reads text of width {unet.get('cross_attention_dim')}, its text encoder writes"
-    return f"a model of an unknown kind ({widths} {text.get('hidden_size')})"
+    return f"a model of an unknown kind ({widths} {' + '.join(map(str, writes))})"
 
 
 def build(
@@ -191,6 +201,19 @@ def remembered(
     value = compute()
     write_atomically(note, lambda unfinished: unfinished.write_text(value, encoding="ascii"))
     return value
+
+
+def usual_config(family: str, part: str) -> dict[str, Any]:
+    """The configuration that a part (or "scheduler") of a family has in its usual size: "sd1", "sd2" or "sdxl"."""
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    return _read_config(FILES / family / part / name)
+
+
+def _kind_of(unet: Mapping[str, Any]) -> str:
+    """The generation that a UNet's configuration looks like."""
+    if unet.get("addition_embed_type"):
+        return "Stable Diffusion XL"
+    return "Stable Diffusion 2.x" if unet.get("use_linear_projection") else "Stable Diffusion 1.x"
 
 
 def _read_part(part: str, files: Iterable[Path]) -> dict[str, Tensor]:

@@ -87,6 +87,8 @@ def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             named[outside[name]] = tensor
         elif name == "text_projection":
             named["text_projection.weight"] = tensor.t().contiguous()
+        elif name == "text_projection.weight":  # some files have it as transformers has it
+            named[name] = tensor
         elif found := re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.*?)[._](weight|bias)", name):
             number, part, kind = found.groups()
             place = f"encoder.layers.{number}"

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x: one CLIP text encoder, a UNet for pictures of 512 x 512 pixels."""
 
 from library.models.layout import Source
-from library.models.stable import StableDiffusion
+from library.models.stable import StableDiffusion, reads_one_text
 
 
 class SD1(StableDiffusion):
@@ -14,11 +14,4 @@ class SD1(StableDiffusion):
     @classmethod
     def recognises(cls, source: Source) -> bool:
         """Whether UNet and text encoder fit together as in 1.x: 1x1 convolutions around the transformers."""
-        unet, encoder = source.configs.get("unet", {}), source.configs.get("text_encoder", {})
-        return (
-            unet.get("in_channels") == 4
-            and not unet.get("use_linear_projection")
-            and not unet.get("addition_embed_type")
-            and "text_encoder_2" not in source.configs
-            and unet.get("cross_attention_dim") == encoder.get("hidden_size")
-        )
+        return reads_one_text(source) and not source.configs["unet"].get("use_linear_projection")

@@ -1,9 +1,7 @@
 """Stable Diffusion 2.x: OpenCLIP's text encoder without its last layer, linear projections in the UNet."""
 
 from library.models.layout import Source
-from library.models.stable import StableDiffusion
-
-BASE_SIZE = 512  # pixels; larger models of the family predict v
+from library.models.stable import StableDiffusion, reads_one_text
 
 
 class SD2(StableDiffusion):
@@ -22,14 +20,7 @@ class SD2(StableDiffusion):
     @classmethod
     def recognises(cls, source: Source) -> bool:
         """Whether UNet and text encoder fit together as in 2.x: matrices around the transformers."""
-        unet, encoder = source.configs.get("unet", {}), source.configs.get("text_encoder", {})
-        return (
-            unet.get("in_channels") == 4
-            and bool(unet.get("use_linear_projection"))
-            and not unet.get("addition_embed_type")
-            and "text_encoder_2" not in source.configs
-            and unet.get("cross_attention_dim") == encoder.get("hidden_size")
-        )
+        return reads_one_text(source) and bool(source.configs["unet"].get("use_linear_projection"))
 
     def padding(self, folder: str) -> int | None:
         """OpenCLIP fills up with the token 0, an exclamation mark."""

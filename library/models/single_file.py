@@ -10,9 +10,9 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 
 from library.errors import InputError
-from library.models.layout import FILES, Source, plain_text_names, plain_vae_names
+from library.models.layout import EDM, REFINER, Source, plain_text_names, plain_vae_names, usual_config
 from library.models.original import UNET, from_open_clip
-from library.models.sizes import SIZES, Shapes, text_sizes_but_one
+from library.models.sizes import SIZES, Shapes, sd2_text_sizes
 from library.weights import load_checkpoint, load_tensors, read_checkpoint, read_header
 
 VAE_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
@@ -29,11 +29,13 @@ LAYOUTS = {
 }
 # Names by which a text encoder is found, in transformers' words and in OpenCLIP's.
 TEXT_MARKS = ("layers.0.mlp.fc1.weight", "transformer.resblocks.0.mlp.c_fc.weight")
+LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 # By this ComfyUI and Forge tell the models of Stable Diffusion 2 apart.
 WIDE_BIAS, WIDE = UNET + "output_blocks.11.1.transformer_blocks.0.norm1.bias", 0.09
 TOLD = 6  # numbers that the UNet of XL is told beside the text
-# A file for ComfyUI and Forge says with this empty tensor that it predicts v.
-PREDICTS_V = "v_pred"
+V_SIZE = 96  # latents each way of the pictures that they learned on
+# Files for ComfyUI and Forge say with these empty tensors that the model predicts v, and from pure noise on.
+PREDICTS_V, ZERO_SNR = "v_pred", "ztsnr"
 
 # Our own files say here, as JSON, what tensors do not tell: heads and groups, scale and size of latents.
 STRUCTURE = "easel.structure"
@@ -44,7 +46,15 @@ STRUCTURE_KEYS = {
     "vae_groups": ("vae", "norm_num_groups"),
     "vae_scale": ("vae", "scaling_factor"),
     "text_heads": ("text_encoder", "num_attention_heads"),
+    "text_layers": ("text_encoder", "num_hidden_layers"),
     "text_2_heads": ("text_encoder_2", "num_attention_heads"),
+}
+
+# A tensor name that gives away a model which is built like a base model and is none that we know.
+OTHER_MODELS = {
+    r"^conditioner\.embedders\.0\.model\.": REFINER,
+    r"^embedder\.model\.|^noise_augmentor\.": "a Stable Diffusion 2.x model for variations of pictures (unCLIP)",
+    r"^edm_mean$|^edm_vpred\.": EDM,
 }
 
 # A tensor name that gives away what a file is that holds no base model.
@@ -55,6 +65,7 @@ OTHER_KINDS = {
     r"^emb_params$|^string_to_param|^clip_[lg]$": "a textual inversion embedding",
     r"double_blocks\.0\.|joint_blocks\.0\.": "a model with a transformer in the place of a UNet",
     r"^down_blocks\.": "a UNet of diffusers' layout alone (name the folder of the whole model)",
+    r"^input_blocks\.": "a UNet alone (a base model has its text encoder too)",
     r"text_model\.encoder\.": "a text encoder alone",
 }
 
@@ -64,7 +75,7 @@ def open_file(name: str, path: Path) -> Source:
     metadata, shapes = _look_into(path)
     prefixes = _find_parts(shapes)
     configs = {} if not prefixes else _configs(path, metadata, shapes, prefixes)
-    instead = "" if prefixes else _instead(shapes)
+    instead = _first_kind(OTHER_MODELS, shapes) or ("" if prefixes else _instead(shapes))
 
     def read(part: str) -> dict[str, Tensor]:
         return _read_part(path, part, prefixes[part], configs[part])
@@ -113,22 +124,22 @@ def _configs(
 ) -> dict[str, dict[str, Any]]:
     """Each part's configuration: the family's own, with the sizes that the tensors have."""
     layout = _layout_of(shapes)
-    folder = FILES / (layout or "sd1")
-    configs: dict[str, dict[str, Any]] = {}
+    base = layout or "sd1"
+    configs = {part: usual_config(base, part) for part in prefixes}
     is_usual = True
     for part, prefix in prefixes.items():
         inside = {key[len(prefix) :]: shape for key, shape in shapes.items() if key.startswith(prefix)}
-        base = _read_json(folder / part / "config.json")
-        try:
-            measure = text_sizes_but_one if (layout, part) == ("sd2", "text_encoder") else SIZES[part]
-            configs[part] = base | measure(inside)
-        except (KeyError, IndexError, ValueError):
-            raise InputError(f"{path}: the {part.replace('_', ' ')} in it is incomplete.") from None
-        is_usual &= configs[part].get("block_out_channels") == base.get("block_out_channels")
-    if layout == "sdxl" and "unet" in configs:
-        pooled = configs["text_encoder_2"]["projection_dim"]
-        numbers = configs["unet"].get("projection_class_embeddings_input_dim", pooled) - pooled
-        configs["unet"]["addition_time_embed_dim"] = numbers // TOLD
+        sizes = _measured(path, part, layout, inside)
+        is_usual &= sizes.get("block_out_channels") == configs[part].get("block_out_channels")
+        configs[part] |= sizes
+    _set_extras(configs, layout)
+    configs["scheduler"] = usual_config(base, "scheduler")
+    if _predicts_v(path, metadata, shapes, layout):
+        configs["scheduler"]["prediction_type"] = "v_prediction"
+        if layout == "sd2" and "unet" in configs:
+            configs["unet"]["sample_size"] = V_SIZE
+    if ZERO_SNR in shapes:
+        configs["scheduler"] |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     if STRUCTURE in metadata:
         _apply_structure(path, configs, metadata[STRUCTURE])
     elif not is_usual and (layout or "unet" not in prefixes):
@@ -136,10 +147,26 @@ def _configs(
             f"{path}: its channels are not those of Stable Diffusion, and it does not say how many attention "
             "heads and groups the model has; name the model's folder in diffusers' layout instead."
         )
-    configs["scheduler"] = _read_json(folder / "scheduler" / "scheduler_config.json")
-    if _predicts_v(path, metadata, shapes, layout):
-        configs["scheduler"]["prediction_type"] = "v_prediction"
     return configs
+
+
+def _measured(path: Path, part: str, layout: str | None, inside: Shapes) -> dict[str, Any]:
+    """A part's sizes, from the shapes of its tensors."""
+    measure = sd2_text_sizes if (layout, part) == ("sd2", "text_encoder") else SIZES[part]
+    try:
+        return measure(inside)
+    except (KeyError, IndexError, ValueError):
+        raise InputError(f"{path}: the {part.replace('_', ' ')} in it is incomplete.") from None
+
+
+def _set_extras(configs: dict[str, dict[str, Any]], layout: str | None) -> None:
+    """What is told by two parts together."""
+    if "unet" not in configs:
+        configs.get("vae", {}).pop("scaling_factor", None)  # a VAE alone does not tell for which family it is
+    elif layout == "sdxl":
+        pooled = configs["text_encoder_2"]["projection_dim"]
+        numbers = configs["unet"].get("projection_class_embeddings_input_dim", pooled) - pooled
+        configs["unet"]["addition_time_embed_dim"] = numbers // TOLD
 
 
 def _predicts_v(path: Path, metadata: Mapping[str, str], shapes: Shapes, layout: str | None) -> bool:
@@ -186,8 +213,8 @@ def _read_text(plain: Mapping[str, Tensor], part: str, config: Mapping[str, Any]
     if "token_embedding.weight" not in plain:
         return plain_text_names(plain)
     named = from_open_clip(plain)
-    unused = f"encoder.layers.{config['num_hidden_layers']}."
-    kept = {key: tensor for key, tensor in named.items() if not key.startswith(unused)}
+    count = config["num_hidden_layers"]
+    kept = {key: tensor for key, tensor in named.items() if not (found := LAYER.match(key)) or int(found[1]) < count}
     if part == "text_encoder":
         kept.pop("text_projection.weight", None)
     return kept
@@ -201,16 +228,14 @@ def _converted(path: Path, part: str, convert: Callable[[], dict[str, Tensor | N
         raise InputError(f"{path}: the {part} in it lacks {error.args[0]}; the model is damaged.") from None
 
 
+def _first_kind(kinds: Mapping[str, str], shapes: Shapes) -> str:
+    """The first kind whose pattern is in a tensor's name, if any."""
+    found = (kind for pattern, kind in kinds.items() if any(re.search(pattern, key) for key in shapes))
+    return next(found, "")
+
+
 def _instead(shapes: Shapes) -> str:
     """What a file is that holds no base model."""
-    for pattern, kind in OTHER_KINDS.items():
-        if any(re.search(pattern, key) for key in shapes):
-            return kind
     examples = ", ".join(sorted(shapes)[:3]) or "none"
-    return f"no model that is known here ({len(shapes)} tensors: {examples})"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """One of our own configuration files."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    unknown = f"no model that is known here ({len(shapes)} tensors: {examples})"
+    return _first_kind(OTHER_KINDS, shapes) or unknown

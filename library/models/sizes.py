@@ -16,6 +16,7 @@ OPEN_CLIP_SIZES = {
     "positions": "positional_embedding",
     "inner": "transformer.resblocks.0.mlp.c_fc.weight",
 }
+SD2_LAYERS = 23  # of the text encoder; files of most programs hold one more
 TEXT_LAYER = re.compile(r"(?:encoder\.layers|transformer\.resblocks)\.(\d+)\.")
 
 
@@ -68,10 +69,11 @@ def text_sizes(shapes: Shapes) -> dict[str, Any]:
     plain = {key.removeprefix("text_model."): shape for key, shape in shapes.items()}
     layers = {found[1] for key in plain if (found := TEXT_LAYER.match(key))}
     vocabulary, width = plain[names["vocabulary"]]
+    projection = shapes.get("text_projection", (0, width))[1]
     return {
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "projection_dim": shapes["text_projection"][1] if "text_projection" in shapes else width,
+        "projection_dim": shapes.get("text_projection.weight", (projection,))[0],
         "intermediate_size": plain[names["inner"]][0],
         "max_position_embeddings": plain[names["positions"]][0],
         "num_attention_heads": max(width // 64, 1),
@@ -79,10 +81,10 @@ def text_sizes(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def text_sizes_but_one(shapes: Shapes) -> dict[str, Any]:
-    """As `text_sizes`, without the last layer, which Stable Diffusion 2 does not use."""
+def sd2_text_sizes(shapes: Shapes) -> dict[str, Any]:
+    """As `text_sizes`, without a 24th layer, which Stable Diffusion 2 does not use."""
     sizes = text_sizes(shapes)
-    return sizes | {"num_hidden_layers": sizes["num_hidden_layers"] - 1}
+    return sizes | {"num_hidden_layers": min(sizes["num_hidden_layers"], SD2_LAYERS)}
 
 
 SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {

@@ -39,6 +39,7 @@ class StableDiffusion:
         self._vae.require("vae", remedy)
         scheduler = source.configs.get("scheduler", {})
         self.prediction_type: str = scheduler.get("prediction_type", "epsilon")
+        self.zero_terminal_snr = bool(scheduler.get("rescale_betas_zero_snr", False))
         own = source.configs.get("vae") or self._vae.configs["vae"]  # the UNet learned on its own VAE's scale
         self.latent_scale = float(own.get("scaling_factor", self.scale))
         self.default_size = PIXELS * int(source.configs["unet"].get("sample_size", 64))
@@ -56,7 +57,11 @@ class StableDiffusion:
         source = self._source
         return [
             text.load_text_encoder(
-                source.configs[part], source.read(part), dtype, f"The {part.replace('_', ' ')} of {source.name}"
+                source.configs[part],
+                source.read(part),
+                dtype,
+                f"The {part.replace('_', ' ')} of {source.name}",
+                projects=part == "text_encoder_2",
             )
             for part in self.text_parts
         ]
@@ -165,6 +170,18 @@ class StableDiffusion:
             lambda: kind.from_config(config), source.read(part), dtype, f"The {part} of {source.name}"
         )
         return module
+
+
+def reads_one_text(source: Source) -> bool:
+    """Whether a model's UNet is told of the states of one text encoder and of nothing else."""
+    unet, encoder = source.configs.get("unet", {}), source.configs.get("text_encoder", {})
+    told = ("addition_embed_type", "class_embed_type", "num_class_embeds")
+    return (
+        unet.get("in_channels") == 4
+        and not any(unet.get(word) for word in told)
+        and "text_encoder_2" not in source.configs
+        and unet.get("cross_attention_dim") == encoder.get("hidden_size")
+    )
 
 
 def _is_pointwise(layer: nn.Module) -> bool:

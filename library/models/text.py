@@ -18,20 +18,23 @@ from library.models.layout import build
 WINDOW = 77  # tokens that the model reads at once, the first and the last of them markers
 CHUNK = WINDOW - 2
 MAX_TOKEN_LENGTHS = (75, 150, 225)
+# What old configurations call the end marker, and what it is. transformers takes the old number to mean the highest
+# token of a caption, which is wrong for tokens that are learned and added behind.
+OLD_END, END = 2, 49407
 
 
 def load_text_encoder(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, what: str
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, what: str, projects: bool = False
 ) -> nn.Module:
-    """A frozen CLIP text model, with a projection if `tensors` hold one; they are named without `text_model.`.
+    """A frozen CLIP text model, with a projection if it `projects`; `tensors` are named without `text_model.`.
 
     transformers dropped that name from its modules in 5.6; files keep it, and here both kinds are served.
     """
-
-    kind = CLIPTextModelWithProjection if "text_projection.weight" in tensors else CLIPTextModel
+    kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+    end = config.get("eos_token_id", OLD_END)
 
     def create() -> nn.Module:
-        return kind(CLIPTextConfig.from_dict(dict(config)))
+        return kind(CLIPTextConfig.from_dict({**config, "eos_token_id": END if end == OLD_END else end}))
 
     with torch.device("meta"):
         prefix = "text_model." if hasattr(create(), "text_model") else ""
@@ -59,8 +62,9 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the vocabulary and its rules, for what is kept of encoded captions."""
-        return sha256(self._tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:32]
+        """A hash of the vocabulary, its rules and the padding, for what is kept of encoded captions."""
+        facts = f"{self._padding} {self._tokenizer.backend_tokenizer.to_str()}"
+        return sha256(facts.encode()).hexdigest()[:32]
 
     def __call__(self, captions: Sequence[str], max_token_length: int) -> Tensor:
         """Token ids (batch, chunks, 77); those beyond `max_token_length` are cut, short ones filled up."""

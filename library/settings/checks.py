@@ -43,7 +43,7 @@ def _model_mistakes(settings: Settings) -> Iterator[str]:
     name = settings.pretrained_model_name_or_path
     if not name:
         yield (
-            "pretrained_model_name_or_path is missing; name a Stable Diffusion 1.x model: a diffusers "
+            "pretrained_model_name_or_path is missing; name a Stable Diffusion model: a diffusers "
             "folder, a .safetensors or .ckpt file, or a name on the Hugging Face hub."
         )
     for key, path in (("pretrained_model_name_or_path", name), ("vae", settings.vae)):

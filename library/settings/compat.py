@@ -19,8 +19,8 @@ SWITCHES = {
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "log_with": ("tensorboard",),
     "loss_type": ("l2",),
-    "model_type": ("sd1.5", "sd15", "sd-1.5"),
-    "model_train_type": ("sd-lora",),
+    "model_type": ("sd1.5", "sd15", "sd-1.5", "sdxl", "sd2"),
+    "model_train_type": ("sd-lora", "sdxl-lora"),
     "network_multiplier": (1, 1.0, "1", "1.0"),
     "base_weights_multiplier": (1, 1.0, "1", "1.0"),
 }
@@ -37,9 +37,9 @@ WAYS_TEXT = """
 WAYS = frozenset(WAYS_TEXT.split())
 
 REASONS = {
-    "only Stable Diffusion 1.x models are trained": """v2 v_parameterization zero_terminal_snr
-        scale_v_pred_loss_like_noise_pred sdxl flux sd3 flow_matching weighting_scheme""",
+    "Stable Diffusion 1.x, 2.x and XL models are trained": "flux sd3 flow_matching weighting_scheme",
     "the loss is the squared error, weighed by min_snr_gamma where it is set": """v_pred_like_loss
+        scale_v_pred_loss_like_noise_pred
         debiased_estimation_loss enable_contrastive
         scale_weight_norms custom_attributes""",
     "the only change to the noise is noise_offset": """multires_noise_iterations adaptive_noise_scale

@@ -14,6 +14,14 @@ class ModelFields:
         "",
         "The base model: a diffusers folder, a .safetensors or .ckpt file, or a hub name. Always needed.",
     )
+    v2: bool | None = option(None, "Whether it is a Stable Diffusion 2.x model; unset means: seen in the file.")
+    sdxl: bool | None = option(None, "Whether it is a Stable Diffusion XL model; unset means: seen in the file.")
+    v_parameterization: bool | None = option(
+        None, "Whether the model predicts v and not the noise; unset means: as its file or scheduler says."
+    )
+    zero_terminal_snr: bool | None = option(
+        None, "Trains on a schedule that ends in pure noise (for models that predict v); unset means: as it says."
+    )
     vae: str | None = option(None, "Another VAE than the base model's own: a folder, a file or a hub name.")
     no_half_vae: bool = option(
         False, "Computes the VAE in float32 even with mixed_precision; else one that overflows is found by itself."

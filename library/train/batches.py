@@ -12,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 from library.data.cache import Caches
 from library.data.dataset import Dataset
 from library.data.epochs import Sample
+from library.data.views import sizes_of
 from library.device import Compute
 from library.settings import Settings
 from library.train.latents import Latents, Reading
@@ -87,6 +88,7 @@ class Batches:
             self.latents.keep(part.samples, part.epoch, mean, logvar)
         assert mean is not None and logvar is not None
         weights = [sample.loss_weight / part.count for sample in part.samples]
+        sizes = [sizes_of(sample.picture, dataset.view_of(sample, part.epoch)) for sample in part.samples]
         return Batch(
             mean=mean,
             logvar=logvar,
@@ -94,6 +96,7 @@ class Batches:
             weights=torch.tensor(weights).to(device, non_blocking=True),
             draws=[dataset.draw_seed(sample, part.epoch) for sample in part.samples],
             mask=mask,
+            sizes=torch.tensor(sizes, dtype=torch.float32).to(device, non_blocking=True),
         )
 
     def _read(self, parts: Sequence[Slice]) -> Iterator[Reading]:

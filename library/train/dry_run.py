@@ -10,10 +10,10 @@ from library.train.model import Model
 
 def describe_run(settings: Settings, model: Model, compute: Compute, dataset: Dataset) -> int:
     """Says what would be trained and the memory it would take; returns the exit status, 0."""
-    network = model.learner.network
-    for part in network.layers:
-        count = len(network.layers[part])
-        say(f"{part}: {network.parameter_count(part):,} trained parameters in {count} layers.")
+    learned = model.learner.learned
+    for part, layers in learned.layers.items():
+        count = sum(parameter.numel() for parameter in learned.parameters(part))
+        say(f"{part}: {count:,} trained parameters in {len(layers)} layers.")
     peak = predicted_peak_gb(model, compute, settings, list(dataset.bucket_counts()))
     say(f"predicted peak memory while training: {peak:.2f} GB on {compute.device.type}.")
     say("dry_run: everything is in order; nothing was trained or written.")

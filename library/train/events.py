@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from library.adapters.metadata import TrainingFacts, training_metadata
+from library.adapters.metadata import TrainingFacts
 from library.settings import Settings
 from library.train.outputs import Outputs
 from library.train.preview import Previews
@@ -68,11 +68,11 @@ class Events:
                 self.outputs.clear_epochs()
 
     def at_stop(self, step: int) -> None:
-        """A signal came: keeps the LoRA of now and the state to go on from."""
+        """A signal came: keeps the result of now and the state to go on from."""
         self._save(self.outputs.step_file(step), step, with_state=True)
 
     def at_end(self, step: int) -> None:
-        """The finished LoRA."""
+        """The finished result."""
         settings = self.settings
         self._save(self.outputs.final_file, step, settings.save_state or settings.save_state_on_train_end)
 
@@ -95,15 +95,14 @@ class Events:
         compute.wait()
 
     def _save(self, path: Path, step: int, with_state: bool) -> None:
-        """Writes the LoRA of now, and the state beside it if asked for."""
+        """Writes the result of now, and the state beside it if asked for."""
         training = self.training
         self.report.read()  # a loss that is no number stops the run here, before a broken file replaces a good one
         if training.compute.is_main:
             epoch = training.plan.position(step)[0]
             losses = {"average": self.report.smoothed}
             facts = replace(self.facts, steps=step, epoch=epoch, finished_at=time.time(), losses=losses)
-            metadata = training_metadata(facts)
-            self.outputs.save_network(path, training.model.learner.network, metadata)
+            training.model.result.write(path, facts)
             self.report.say(f"step {step}: saved {path}")
             if with_state:
                 folder = self.outputs.save_state(path, self._state(step))
@@ -119,7 +118,7 @@ class Events:
             "written": self.outputs.remember(),
             "started_at": self.facts.started_at,
         }
-        return State(learner.network.state_dict(), learner.state(), progress, self.identity)
+        return State(learner.learned.state_dict(), learner.state(), progress, self.identity)
 
 
 def _is_due(number: int, every: int | None) -> bool:

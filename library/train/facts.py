@@ -12,7 +12,6 @@ from library.adapters.metadata import TrainingFacts
 from library.data.dataset import Dataset
 from library.data.folders import Subset
 from library.data.views import is_varied
-from library.lookup import ADAPTERS, resolve
 from library.models.family import Family
 from library.optim.optimizers import describe
 from library.seeds import derive_seed
@@ -20,13 +19,13 @@ from library.settings import DatasetTable, ResolvedSubset, Settings
 from library.settings.tables import resolve_subset
 from library.train.data import Datasets, cache_folder, subset_of
 from library.train.learner import Learner, warmup_steps
-from library.train.model import network_arguments
 from library.train.plan import Plan
 from library.train.state import State
 
 # Settings that may differ when a run goes on: how long it is, where files lie, how its samples are cut into
 # batches and computed, and what is only looked at. What they stand for is compared by content instead.
 FREE_WORDS = """
+    v2 sdxl
     max_train_steps max_train_epochs max_steps_per_photo dry_run resume
     pretrained_model_name_or_path vae train_data_dir reg_data_dir in_json datasets network_weights
     train_batch_size gradient_accumulation_steps gradient_checkpointing mixed_precision
@@ -53,10 +52,10 @@ def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Pla
         for name, value in values.items()
         if name not in FREE_TO_CHANGE and not name.startswith(FREE_PREFIXES)
     }
-    folder = cache_folder(settings)
+    folder, parts = cache_folder(settings), ("unet", *family.text_parts, "vae")
     return decisive | {
         "effective_batch_size": plan.effective_batch,
-        "base_model": {part: family.fingerprint(part, folder) for part in ("unet", "text_encoder", "vae")},
+        "base_model": {part: family.fingerprint(part, folder) for part in parts},
         "pictures_and_captions": _content_of(dataset),
         "variants": dataset.variants if any(is_varied(picture.subset) for picture in dataset.pictures) else 0,
         "datasets": [_decisive(subset) for subset in settings.subset_tables()],
@@ -87,7 +86,7 @@ def training_facts(
 
     A run that goes on from `state` began when that one did.
     """
-    dataset, network = datasets.train, learner.network
+    dataset = datasets.train
     held_out = datasets.validation if settings.validation_split else None
     started_at = state.progress["started_at"] if state else time.time()
     return TrainingFacts(
@@ -96,13 +95,9 @@ def training_facts(
         base_model_version=family.base_model_version,
         architecture=family.architecture,
         prediction_type=family.prediction_type,
+        zero_terminal_snr=family.zero_terminal_snr,
         resolution=settings.resolution,
         base_hashes=family.base_hashes(cache_folder(settings)),
-        network_module=resolve(ADAPTERS[settings.network_module]).module,
-        network_dim=None if settings.dim_from_weights else settings.network_dim,
-        network_alpha=network.alpha,
-        network_dropout=settings.network_dropout,
-        network_args=network_arguments(settings),
         started_at=started_at,
         session_id=derive_seed(0, settings.output_name, str(started_at)) % 2**32,
         epochs=plan.epochs,

@@ -1,6 +1,6 @@
 """What learns: the adapters, their optimizer and learning rates, and one step of learning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,22 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from library.adapters.network import Network
 from library.device import Compute
 from library.errors import InputError
 from library.optim.optimizers import build_optimizer, check_optimizer, learning_rates
 from library.optim.schedules import build_schedule
 from library.settings import Settings
+from library.train.learned import Learned
 
 
-def part_rates(settings: Settings) -> dict[str, float]:
-    """The learning rate of each part that learns; a part with rate 0 is left out and gets no adapters."""
+def part_rates(settings: Settings, text_parts: Sequence[str] = ("text_encoder",)) -> dict[str, float]:
+    """The learning rate of each part that learns; a part with rate 0 is left out and gets no adapters.
+
+    `text_parts` are the family's text encoders, which share one rate.
+    """
     rates = {}
     if not settings.network_train_text_encoder_only:
         rates["unet"] = settings.learning_rate if settings.unet_lr is None else settings.unet_lr
     if not settings.network_train_unet_only:
         rate = settings.text_encoder_lr
-        rates["text_encoder"] = settings.learning_rate if rate is None else rate
+        rates |= dict.fromkeys(text_parts, settings.learning_rate if rate is None else rate)
     rates = {part: rate for part, rate in rates.items() if rate > 0}
     if not rates:
         raise InputError("learning_rate, unet_lr and text_encoder_lr leave nothing to learn; set one above 0.")
@@ -44,9 +47,9 @@ def warmup_steps(settings: Settings, steps: int) -> int:
 
 @dataclass
 class Learner:
-    """The network with everything that moves its weights."""
+    """What learns, with everything that moves its weights."""
 
-    network: Network
+    learned: Learned
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
     scaler: torch.amp.GradScaler
@@ -90,18 +93,18 @@ class Learner:
 
     def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Takes up where a saved run stopped."""
-        self.network.load(weights)
+        self.learned.load(weights)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:  # empty where the run so far was not in fp16
             self.scaler.load_state_dict(state["scaler"])
 
 
-def build_learner(settings: Settings, network: Network, compute: Compute, steps: int) -> Learner:
-    """Optimizer, schedule and loss scaling for an attached network."""
-    groups = []
-    for part, rate in part_rates(settings).items():
-        groups.append({"params": network.parameters(part), "lr": rate, "name": part})
+def build_learner(
+    settings: Settings, learned: Learned, rates: Mapping[str, float], compute: Compute, steps: int
+) -> Learner:
+    """Optimizer, schedule and loss scaling for what learns, each part at its own rate."""
+    groups = [{"params": learned.parameters(part), "lr": rate, "name": part} for part, rate in rates.items()]
     optimizer = build_optimizer(settings.optimizer_type, groups, settings.optimizer_args)
     schedule = build_schedule(
         settings.lr_scheduler,
@@ -113,4 +116,4 @@ def build_learner(settings: Settings, network: Network, compute: Compute, steps:
     )
     scaler = torch.amp.GradScaler(compute.device.type, enabled=settings.mixed_precision == "fp16")
     scaler.scale(torch.zeros((), device=compute.device))  # makes its tensors, also where a first step has no samples
-    return Learner(network, optimizer, schedule, scaler, compute, settings.max_grad_norm)
+    return Learner(learned, optimizer, schedule, scaler, compute, settings.max_grad_norm)

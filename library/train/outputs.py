@@ -6,19 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL.PngImagePlugin import PngInfo
 
-from library.adapters.metadata import save_adapter
-from library.adapters.network import Network
 from library.files import write_atomically
 from library.log import say
 from library.models.prompts import webui_text
 from library.settings import Settings, write_settings
 from library.train.preview import Preview
 from library.train.state import State, save_state
-
-SAVE_DTYPES = {None: torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -36,15 +31,15 @@ class Outputs:
 
     @property
     def final_file(self) -> Path:
-        """The finished LoRA."""
+        """The finished result."""
         return self.folder / f"{self.settings.output_name}.safetensors"
 
     def epoch_file(self, epoch: int) -> Path:
-        """The LoRA after `epoch` finished epochs."""
+        """The result after `epoch` finished epochs."""
         return self.folder / f"{self.settings.output_name}-{epoch:06d}.safetensors"
 
     def step_file(self, step: int) -> Path:
-        """The LoRA after `step` finished steps."""
+        """The result after `step` finished steps."""
         return self.folder / f"{self.settings.output_name}-step{step:08d}.safetensors"
 
     def sample_file(self, moment: str, number: int, seed: int) -> Path:
@@ -60,11 +55,6 @@ class Outputs:
         """Writes the resolved settings."""
         write_settings(self.settings, self.settings_file)
 
-    def save_network(self, path: Path, network: Network, metadata: Mapping[str, str]) -> None:
-        """Writes the LoRA in the layout of `save_model_as` and reads it back."""
-        settings = self.settings
-        save_adapter(path, network.state_dict(), metadata, SAVE_DTYPES[settings.save_precision], settings.save_model_as)
-
     def save_picture(self, path: Path, preview: Preview) -> None:
         """Writes a preview with its prompt inside, as the web UIs do."""
         information = PngInfo()
@@ -72,7 +62,7 @@ class Outputs:
         write_atomically(path, lambda file: preview.image.save(file, "png", pnginfo=information))
 
     def save_state(self, model_file: Path, state: State) -> Path:
-        """Writes what a later run resumes from, beside the LoRA of the same moment."""
+        """Writes what a later run resumes from, beside the result of the same moment."""
         path = state_folder(model_file)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_state(path, state)
@@ -111,7 +101,7 @@ class Outputs:
 
 
 def state_folder(model_file: Path) -> Path:
-    """The state that belongs to a LoRA file."""
+    """The state that belongs to a result."""
     return model_file.with_name(f"{model_file.stem}-state")
 
 

@@ -29,6 +29,8 @@ from library.train.vae import Vae
 def make_objective(settings: Settings, family: Family, compute: Compute) -> Objective:
     """What is asked of the model: the family's schedule and prediction, the settings' noise and weighting."""
     schedule = scaled_linear(*family.betas)
+    if family.zero_terminal_snr:
+        schedule = schedule.to_zero_snr()
     return Objective(
         schedule=schedule.to(compute.device),
         prediction_type=family.prediction_type,
@@ -84,7 +86,8 @@ def run(settings: Settings, events: Events, state: State | None, dataset: Datase
     minutes = (time.perf_counter() - began) / 60
     say(f"trained for {minutes:.1f} minutes, peak memory {peak_memory_gb(training.compute.device):.1f} GB.")
     if status == 0:
-        say(f"The LoRA is {events.outputs.final_file}; its settings are in {events.outputs.settings_file}.")
+        kind, outputs = training.model.result.kind, events.outputs
+        say(f"The {kind} is {outputs.final_file}; its settings are in {outputs.settings_file}.")
     say(f"The curves: tensorboard --logdir {settings.logging_dir}")
     for path, reason in dataset.skipped.items():
         say(f"left out, because it cannot be read: {path} ({reason})")

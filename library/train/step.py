@@ -19,7 +19,8 @@ class Batch:
 
     `weights` (batch,) holds each sample's share of the loss, 0 for padding; `draws` names each sample's random
     draws, so that they do not depend on where in which batch it stands. `mask` (batch, 1, height / 8, width / 8) in
-    [0, 1] says how much each latent counts; without it all count fully.
+    [0, 1] says how much each latent counts; without it all count fully. `sizes` (batch, 6) are those of
+    `Condition`, for families that are told of them.
     """
 
     mean: Tensor
@@ -28,6 +29,7 @@ class Batch:
     weights: Tensor
     draws: Sequence[int]
     mask: Tensor | None = None
+    sizes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Objective:
             timesteps = draw_timesteps(seeds, self.lowest_timestep, self.highest_timestep)
         timesteps = timesteps.to(device)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
-        prediction = family.predict(unet, noisy, timesteps, condition)
+        prediction = family.predict(unet, noisy, timesteps, condition._replace(sizes=batch.sizes))
         target = self.schedule.target(latents, noise, timesteps, self.prediction_type)
         losses = per_sample_loss(prediction, target, batch.mask)
         if self.min_snr_gamma:

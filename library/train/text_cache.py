@@ -61,7 +61,7 @@ def open_text_cache(settings: Settings, family: Family, compute: Compute) -> Tex
         return None
     folder = cache_folder(settings)
     maker = (
-        family.fingerprint("text_encoder", folder),
+        *(family.fingerprint(part, folder) for part in family.text_parts),
         family.fingerprint("tokenizer"),
         settings.clip_skip or 1,
         settings.max_token_length,

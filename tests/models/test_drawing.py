@@ -92,7 +92,7 @@ def pipeline_picture(pipeline: Any, prompt: Prompt, **options: Any) -> np.ndarra
 
 def made_for(prediction_type: str) -> Any:
     """As much of a family as a scheduler needs."""
-    return SimpleNamespace(betas=(0.00085, 0.012, 1000), prediction_type=prediction_type)
+    return SimpleNamespace(betas=(0.00085, 0.012, 1000), prediction_type=prediction_type, zero_terminal_snr=False)
 
 
 def perfect_answer(

@@ -14,7 +14,9 @@ from library.errors import InputError
 from library.models import family as family_module
 from library.models.family import Condition, open_family
 from library.models.sd1 import SD1
+from library.weights import load_tensors, read_header, save_tensors
 from tests import toys
+from tests.toy_families import write_toy, write_toy_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +24,21 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toys.write_toy_sd1(tmp_path_factory.mktemp("toy") / "model")
+
+
+@pytest.fixture(scope="module")
+def toy_folders(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each family."""
+    base = tmp_path_factory.mktemp("folders")
+    return {"sd1": folder, **{name: write_toy(base / name, name) for name in ("sd2", "sdxl")}}
+
+
+@pytest.fixture(scope="module")
+def toy_files(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A single file of each family."""
+    base = tmp_path_factory.mktemp("files")
+    files = {name: write_toy_file(base / f"{name}.safetensors", name) for name in ("sd2", "sdxl")}
+    return {"sd1": toys.write_single_file(folder, base / "sd1.safetensors"), **files}
 
 
 def refusal(name: object, vae: str | None = None) -> str:
@@ -67,70 +84,96 @@ def test_the_schedulers_prediction_type(tmp_path: Path) -> None:
 
 def test_the_condition_of_a_family_without_a_pooled_vector() -> None:
     hidden = torch.zeros(1, 77, 4)
-    assert Condition(hidden) == (hidden, None)
+    assert Condition(hidden) == (hidden, None, None)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("name", "changes", "words"),
     [
         (
+            "sd1",
             {"in_channels": 9},
-            "a Stable Diffusion 1.x model whose UNet takes 9 channels instead of 4 (it is for inp",
+            "a Stable Diffusion 1.x model whose UNet takes 9 channels instead of 4 (it is for inpainting)",
         ),
-        ({"in_channels": 8}, "takes 8 channels instead of 4 (it is for editing by instructions)"),
-        ({"use_linear_projection": True}, "a Stable Diffusion 2.x model"),
-        ({"addition_embed_type": "text_time"}, "a Stable Diffusion XL model"),
-        ({"cross_attention_dim": 99}, "its UNet reads text of width 99, its text encoder writes 32"),
+        ("sd1", {"in_channels": 8}, "takes 8 channels instead of 4 (it is for editing by instructions)"),
+        ("sd2", {"in_channels": 9}, "a Stable Diffusion 2.x model whose UNet takes 9 channels"),
+        ("sd2", {"in_channels": 5}, "takes 5 channels instead of 4 (it is guided by depth)"),
+        ("sd2", {"in_channels": 7}, "takes 7 channels instead of 4 (it enlarges pictures)"),
+        ("sd2", {"class_embed_type": "projection"}, "a Stable Diffusion 2.x model whose UNet is told pictures"),
+        ("sdxl", {"in_channels": 9}, "a Stable Diffusion XL model whose UNet takes 9 channels"),
+        ("sd1", {"addition_embed_type": "text_time"}, "a Stable Diffusion XL model without its second text enc"),
+        ("sd1", {"cross_attention_dim": 99}, "its UNet reads text of width 99, its text encoder writes 32"),
+        ("sd2", {"cross_attention_dim": 99}, "its UNet reads text of width 99, its text encoder writes 24"),
+        ("sdxl", {"cross_attention_dim": 99}, "its UNet reads text of width 99, its text encoder writes 24 + 40"),
     ],
 )
-def test_folders_of_other_families_are_named(folder: Path, tmp_path: Path, changes: dict, words: str) -> None:
-    shutil.copytree(folder, tmp_path / "other")
+def test_folders_of_other_models_are_named(
+    toy_folders: dict[str, Path], tmp_path: Path, name: str, changes: dict, words: str
+) -> None:
+    shutil.copytree(toy_folders[name], tmp_path / "other")
     change(tmp_path / "other/unet/config.json", **changes)
     said = refusal(tmp_path / "other")
     assert words in said
-    assert said.endswith("base models of these kinds are known: sd1.")
+    assert said.endswith("base models of these kinds are known: sd1, sd2, sdxl.")
 
 
-def other_tensors(folder: Path, kind: str) -> dict[str, torch.Tensor]:
-    """A toy's tensors, changed to what marks another kind of model."""
-    tensors = toys.original_tensors(folder)
-    text = {key: tensors.pop(key) for key in list(tensors) if key.startswith("cond_stage_model.")}
-    if kind == "inpainting":
-        tensors["model.diffusion_model.input_blocks.0.0.weight"] = torch.zeros(16, 9, 3, 3)
-        return tensors | text
-    if kind == "no text":
-        return tensors
-    for key in tensors:
-        if key.endswith(("proj_in.weight", "1.proj_out.weight")):
-            tensors[key] = tensors[key][..., 0, 0].contiguous()
-    if kind == "sd2":
-        return tensors | {
-            "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight": torch.zeros(1)
-        }
-    tensors["model.diffusion_model.label_emb.0.0.weight"] = torch.zeros(1)
-    return tensors | {"conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": torch.zeros(1)}
+def test_the_refiners_folder_is_named(toy_folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(toy_folders["sdxl"], tmp_path / "other")
+    shutil.rmtree(tmp_path / "other/text_encoder")
+    assert "is the refiner of Stable Diffusion XL, which finishes" in refusal(tmp_path / "other")
+
+
+def test_a_folder_with_the_schedule_of_edm_is_named(toy_folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(toy_folders["sdxl"], tmp_path / "other")
+    change(tmp_path / "other/scheduler/scheduler_config.json", _class_name="EDMDPMSolverMultistepScheduler")
+    assert "with the noise schedule of EDM" in refusal(tmp_path / "other")
+
+
+FIRST = "model.diffusion_model.input_blocks.0.0.weight"
+LABELS = {f"model.diffusion_model.label_emb.0.{number}.weight": torch.zeros(64, 40) for number in (0, 2)}
+CLIP_G = "conditioner.embedders.0.model.transformer.resblocks.0.mlp.c_fc.weight"
+# Toy, beginnings of the names that are taken away, what is put in, and what is said of the file.
+OTHER_FILES = {
+    "inpainting 1": ("sd1", "-", {FIRST: torch.zeros(16, 9, 3, 3)}, "a Stable Diffusion 1.x model whose UNet takes 9"),
+    "inpainting 2": ("sd2", "-", {FIRST: torch.zeros(16, 9, 3, 3)}, "a Stable Diffusion 2.x model whose UNet takes 9"),
+    "inpainting XL": ("sdxl", "-", {FIRST: torch.zeros(16, 9, 3, 3)}, "a Stable Diffusion XL model whose UNet takes 9"),
+    "depth": ("sd2", "-", {FIRST: torch.zeros(16, 5, 3, 3)}, "a Stable Diffusion 2.x model whose UNet takes 5"),
+    "unCLIP": (
+        "sd2",
+        "-",
+        LABELS | {"embedder.model.visual.proj": torch.zeros(1)},
+        "a Stable Diffusion 2.x model for variations of pictures (unCLIP)",
+    ),
+    "refiner": ("sdxl", "conditioner.", {CLIP_G: torch.zeros(160, 40)}, "the refiner of Stable Diffusion XL"),
+    "playground": ("sdxl", "-", {"edm_mean": torch.zeros(4)}, "a Stable Diffusion XL model with the noise sched"),
+    "no text 1": ("sd1", "cond_stage_model.", {}, "a UNet without a text encoder"),
+    "no text XL": ("sdxl", "conditioner.", {}, "a UNet without a text encoder"),
+    "half XL": ("sdxl", "conditioner.embedders.1.", {}, "a UNet without a text encoder"),
+}
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("inpainting", "a Stable Diffusion 1.x model whose UNet takes 9 channels"),
-        ("sd2", "a Stable Diffusion 2.x model"),
-        ("sdxl", "a Stable Diffusion XL model"),
-        ("no text", "a UNet without a text encoder"),
-    ],
-)
-def test_files_of_other_families_are_named(
-    folder: Path, tmp_path: Path, kind: str, words: str, ending: str
-) -> None:
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_files_of_other_models_are_named(toy_files: dict[str, Path], tmp_path: Path, kind: str, ending: str) -> None:
+    name, lost, more, words = OTHER_FILES[kind]
+    metadata, tensors = read_header(toy_files[name])[0], load_tensors(toy_files[name])
+    tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(lost)} | more
     path = tmp_path / f"a.{ending}"
-    tensors = other_tensors(folder, kind)
     if ending == "ckpt":
-        torch.save({"state_dict": tensors, **toys.structure_metadata(folder)}, path)
+        torch.save({"state_dict": tensors, **metadata}, path)
     else:
-        toys.save_file(tensors, path, metadata=toys.structure_metadata(folder))
-    assert f"{path} is {words}" in refusal(path)
+        save_tensors(path, tensors, metadata)
+    said = refusal(path)
+    assert f"{path} is {words}" in said
+    assert said.endswith("base models of these kinds are known: sd1, sd2, sdxl.")
+
+
+def test_the_refiners_vae_may_be_used(toy_files: dict[str, Path], tmp_path: Path) -> None:
+    metadata, tensors = read_header(toy_files["sdxl"])[0], load_tensors(toy_files["sdxl"])
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith("conditioner.")}
+    save_tensors(tmp_path / "a.safetensors", kept | {CLIP_G: torch.zeros(160, 40)}, metadata)
+    family = open_family(str(toy_files["sdxl"]), vae=str(tmp_path / "a.safetensors"))
+    assert family.fingerprint("vae") == open_family(str(toy_files["sdxl"])).fingerprint("vae")
 
 
 def test_folders_that_are_no_models(folder: Path, tmp_path: Path) -> None:
@@ -179,8 +222,8 @@ def test_a_hub_id_is_fetched_without_what_is_replaced(folder: Path, monkeypatch:
     hashes = open_family("user/model", vae="user/vae").base_hashes()
     assert hashes["ss_vae_name"] == "user/vae"
     assert asked == [
-        ("user/model", ["unet", "vae", "text_encoder"]),
-        ("user/model", ["unet", "text_encoder"]),
+        ("user/model", ["unet", "vae", "text_encoder", "text_encoder_2"]),
+        ("user/model", ["unet", "text_encoder", "text_encoder_2"]),
         ("user/vae", ["vae"]),
     ]
 

@@ -38,7 +38,8 @@ def test_layers_of_adapters(folder: Path) -> None:
 def test_captions_are_read_as_diffusers_reads_them(folder: Path) -> None:
     family, pipeline = open_family(str(folder)), StableDiffusionPipeline.from_pretrained(folder)
     tokens = family.tokenize(["a dog"], 75)
-    assert tokens[0][0, 0, -1] == 0 and (tokens[0] == 49407).sum() == 1
+    [(ids, _)] = tokens
+    assert ids[0, 0, -1] == 0 and (ids == 49407).sum() == 1
     condition = family.encode_text(family.load_text_encoders(torch.float32), tokens)
     expected, _ = pipeline.encode_prompt("a dog", "cpu", 1, False)
     assert torch.equal(condition.hidden, expected)

@@ -86,7 +86,7 @@ def test_names_that_may_be_on_the_hub(name: str) -> None:
 
 def test_nothing_said_at_all(complaints: Complaints) -> None:
     model, pictures = complaints(complete=False)
-    assert model.startswith("pretrained_model_name_or_path is missing; name a Stable Diffusion 1.x model")
+    assert model.startswith("pretrained_model_name_or_path is missing; name a Stable Diffusion model")
     assert pictures.startswith("there are no pictures to train on; set train_data_dir")
 
 

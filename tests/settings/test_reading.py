@@ -176,9 +176,9 @@ def test_help_ends_with_status_0(word: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_all_mistakes_are_told_at_once_and_each_once(complaints: Complaints) -> None:
-    toml = "[net]\nnetwork_dimm = 3\noptimizer_type = 'adamv'\nresolution = 500\nv2 = true\n"
+    toml = "[net]\nnetwork_dimm = 3\noptimizer_type = 'adamv'\nresolution = 500\nflux = true\n"
     told = complaints("--seed", "abc", "--train_data_dir", "nowhere", toml=toml)
-    for word in ("network_dimm", "adamv", "500", "v2", "seed", "nowhere"):
+    for word in ("network_dimm", "adamv", "500", "flux", "seed", "nowhere"):
         assert sum(word in sentence for sentence in told) == 1, word
     assert len(told) == 6
 

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from library.train import dry_run
 from library.train.dry_run import describe_run
@@ -13,9 +14,9 @@ def test_every_part_is_told(settings_of, dataset_of, compute, monkeypatch, capsy
     monkeypatch.setattr(dry_run, "predicted_peak_gb", lambda *rest: sizes.extend(rest[-1]) or 1.234)
     network = SimpleNamespace(
         layers={"unet": {"a": 1, "b": 2}, "text_encoder": {"c": 3}},
-        parameter_count=lambda part: {"unet": 1234567, "text_encoder": 89}[part],
+        parameters=lambda part: [torch.empty({"unet": 1234567, "text_encoder": 89}[part], device="meta")],
     )
-    model = SimpleNamespace(learner=SimpleNamespace(network=network))
+    model = SimpleNamespace(learner=SimpleNamespace(learned=network))
     assert describe_run(settings_of(), model, compute, dataset_of(3, wide=1)) == 0
     told = capsys.readouterr().out
     assert "unet: 1,234,567 trained parameters in 2 layers." in told

@@ -26,8 +26,8 @@ class Recorder:
 
     final_file = "final"
 
-    def save_network(self, path, network, metadata) -> None:
-        self.told.append(("save", path, metadata["ss_steps"], metadata["ss_epoch"]))
+    def write(self, path, facts) -> None:
+        self.told.append(("save", path, str(facts.steps), str(facts.epoch)))
 
     def save_state(self, path, state) -> str:
         self.told.append(("state", path, state.progress["step"]))
@@ -70,9 +70,9 @@ def events_of(settings_of, dataset_of, compute, tiny):
 
     def _events(**changes):
         settings, recorder = settings_of(max_train_steps=6, **changes), Recorder()
-        learner = SimpleNamespace(network=tiny, state=dict)
+        model = SimpleNamespace(learner=SimpleNamespace(learned=tiny, state=dict), result=recorder)
         training = SimpleNamespace(
-            model=SimpleNamespace(learner=learner), plan=make_plan(settings, dataset_of(4), 1), compute=compute
+            model=model, plan=make_plan(settings, dataset_of(4), 1), compute=compute
         )
         facts = TrainingFacts("toy", "base")
         events = Events(settings, training, recorder, recorder, recorder, recorder, facts, {"seed": 7})

@@ -99,7 +99,7 @@ def facts_of(settings_of, family, tiny):
     def _facts(state: State | None = None, **changes):
         settings = settings_of(**changes)
         datasets: Datasets = open_datasets(settings)
-        learner = SimpleNamespace(network=tiny, optimizer=torch.optim.SGD(tiny.parameters("unet"), lr=1))
+        learner = SimpleNamespace(learned=tiny, optimizer=torch.optim.SGD(tiny.parameters("unet"), lr=1))
         plan = make_plan(settings, datasets.train, 1)
         return training_facts(settings, family, learner, plan, datasets, state)
 
@@ -110,7 +110,7 @@ def test_facts(facts_of) -> None:
     facts = facts_of(max_train_epochs=3, gradient_accumulation_steps=2, validation_split=0.3, lr_warmup_steps=0.5)
     assert (facts.epochs, facts.batch_size, facts.total_batch_size) == (3, 2, 4)
     assert facts.pictures + facts.validation_pictures == 4 and facts.validation_pictures > 0
-    assert facts.network_dim == 2 and facts.optimizer.startswith("torch.optim.sgd.SGD(")
+    assert facts.optimizer.startswith("torch.optim.sgd.SGD(")
     assert facts.warmup_steps == round(0.5 * 3 * -(-facts.pictures // 4))
 
 

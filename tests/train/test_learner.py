@@ -9,6 +9,10 @@ from library.errors import InputError
 from library.train.learner import build_learner, check_learning, part_rates, warmup_steps
 
 
+def learner_of(settings, learned, compute, steps: int):
+    return build_learner(settings, learned, part_rates(settings), compute, steps)
+
+
 def pull(learner, seed: int = 0) -> torch.Tensor:
     """One step towards random gradients; the norm of these."""
     generator = torch.Generator().manual_seed(seed)
@@ -45,14 +49,14 @@ def test_warmup(settings_of, given, steps: int) -> None:
 
 def test_a_step_moves_and_clips(settings_of, tiny, compute) -> None:
     rough = {"optimizer_type": "SGDNesterov", "optimizer_args": ["momentum=0.0", "nesterov=False"], "learning_rate": 1}
-    free = build_learner(settings_of(**rough, max_grad_norm=0), tiny, compute, 4)
+    free = learner_of(settings_of(**rough, max_grad_norm=0), tiny, compute, 4)
     norm = pull(free)
     moved = torch.cat([(0.5 - each).flatten() for each in free.parameters])
     torch.testing.assert_close(moved.norm(), norm)
     assert all(each.grad is None for each in free.parameters)
 
     tiny.load({part: torch.full((2, 2), 0.5) for part in tiny.layers})
-    clipped = build_learner(settings_of(**rough, max_grad_norm=0.25), tiny, compute, 4)
+    clipped = learner_of(settings_of(**rough, max_grad_norm=0.25), tiny, compute, 4)
     assert torch.equal(pull(clipped), norm)  # told as it was
     moved = torch.cat([(0.5 - each).flatten() for each in clipped.parameters])
     assert moved.norm().item() == pytest.approx(0.25, rel=1e-4)
@@ -60,7 +64,7 @@ def test_a_step_moves_and_clips(settings_of, tiny, compute) -> None:
 
 def test_rates_follow_the_schedule(settings_of, tiny, compute) -> None:
     settings = settings_of(unet_lr=0.1, lr_scheduler="linear", lr_warmup_steps=1)
-    learner = build_learner(settings, tiny, compute, steps=3)
+    learner = learner_of(settings, tiny, compute, steps=3)
     seen = []
     for _ in range(3):
         seen.append(learner.rates())
@@ -72,11 +76,11 @@ def test_rates_follow_the_schedule(settings_of, tiny, compute) -> None:
 @pytest.mark.parametrize("precision", ["no", "fp16"])
 def test_a_state_goes_on_exactly(settings_of, tiny, compute, precision: str) -> None:
     settings = settings_of(lr_scheduler="cosine", mixed_precision=precision)
-    learner = build_learner(settings, tiny, compute, steps=6)
+    learner = learner_of(settings, tiny, compute, steps=6)
     for seed in range(3):
         pull(learner, seed)
     weights, state = tiny.state_dict(), learner.state()
-    again = build_learner(settings, type(tiny)("unet", "text_encoder"), compute, steps=6)
+    again = learner_of(settings, type(tiny)("unet", "text_encoder"), compute, steps=6)
     again.restore(weights, {key: torch_copy(value) for key, value in state.items()})
     assert again.rates() == learner.rates()
     for seed in range(3, 6):
@@ -96,8 +100,8 @@ def torch_copy(value):
 
 
 def test_the_precision_may_change_on_the_way(settings_of, tiny, compute) -> None:
-    plain = build_learner(settings_of(), tiny, compute, 4)
-    half = build_learner(settings_of(mixed_precision="fp16"), tiny, compute, 4)
+    plain = learner_of(settings_of(), tiny, compute, 4)
+    half = learner_of(settings_of(mixed_precision="fp16"), tiny, compute, 4)
     before = half.scaler.get_scale()
     half.restore(tiny.state_dict(), plain.state())
     assert half.scaler.get_scale() == before
@@ -105,7 +109,7 @@ def test_the_precision_may_change_on_the_way(settings_of, tiny, compute) -> None
 
 
 def test_an_overflow_leaves_the_weights(settings_of, tiny, compute) -> None:
-    learner = build_learner(settings_of(mixed_precision="fp16"), tiny, compute, 4)
+    learner = learner_of(settings_of(mixed_precision="fp16"), tiny, compute, 4)
     before, scale = tiny.state_dict(), learner.scaler.get_scale()
     learner.backward(sum(each.sum() for each in learner.parameters) * float("inf"))
     assert not torch.isfinite(learner.step())

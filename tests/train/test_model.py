@@ -18,7 +18,7 @@ def build(settings_of, family, compute):
 
 def test_both_parts_learn(build) -> None:
     model = build(network_dropout=0.5)
-    layers = model.learner.network.layers
+    layers = model.learner.learned.layers
     assert (len(layers["unet"]), len(layers["text_encoder"])) == (192, 12)
     learning = {id(parameter) for parameter in model.learner.parameters}
     for module in (model.unet, *model.reader.encoders):
@@ -33,7 +33,7 @@ def test_both_parts_learn(build) -> None:
 
 def test_a_frozen_text_encoder_is_read_and_put_away(build) -> None:
     model = build(network_train_unet_only=True)
-    assert set(model.learner.network.layers) == {"unet"}
+    assert set(model.learner.learned.layers) == {"unet"}
     assert not model.reader.trained and not model.reader.stays
     assert not any(parameter.requires_grad for parameter in model.reader.encoders[0].parameters())
 
@@ -48,7 +48,7 @@ def test_kept_text_outputs_need_no_text_encoder(build, tmp_path, family, monkeyp
 
 def test_a_frozen_unet_passes_gradients_on(build) -> None:
     model = build(network_train_text_encoder_only=True, gradient_checkpointing=True)
-    assert set(model.learner.network.layers) == {"text_encoder"}
+    assert set(model.learner.learned.layers) == {"text_encoder"}
     assert not any(parameter.requires_grad for parameter in model.unet.parameters())
     assert model.unet.is_gradient_checkpointing
     assert model.reader.encoders[0].is_gradient_checkpointing
@@ -64,12 +64,12 @@ def test_trained_weights_stay_in_float32(settings_of, family, compute) -> None:
 
 
 def test_a_network_from_a_file(build, tmp_path) -> None:
-    network = build(network_dim=3, network_alpha=1.5, seed=99).learner.network
+    network = build(network_dim=3, network_alpha=1.5, seed=99).learner.learned
     state = {
         name: tensor + 1 if name.endswith("lora_up.weight") else tensor for name, tensor in network.state_dict().items()
     }
     save_adapter(tmp_path / "old.safetensors", state, {})
-    again = build(network_weights=tmp_path / "old.safetensors", dim_from_weights=True).learner.network
+    again = build(network_weights=tmp_path / "old.safetensors", dim_from_weights=True).learner.learned
     assert again.alpha == 1.5
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, state[name]), name

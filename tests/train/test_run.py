@@ -63,7 +63,7 @@ def ran(settings_of, compute, monkeypatch):
         before = signal.getsignal(signal.SIGTERM)
         monkeypatch.setattr(run_module, "run_training", loop)
         events = SimpleNamespace(
-            training=SimpleNamespace(compute=compute),
+            training=SimpleNamespace(compute=compute, model=SimpleNamespace(result=SimpleNamespace(kind="LoRA"))),
             report=SimpleNamespace(close=lambda: closed.append("report")),
             outputs=SimpleNamespace(
                 write_settings=lambda: closed.append("settings"), final_file="F", settings_file="S"

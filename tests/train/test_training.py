@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from library.models.family import Condition
-from library.train.learner import build_learner
+from library.train.learner import build_learner, part_rates
 from library.train.training import Training
 
 
@@ -25,7 +25,8 @@ def train(settings_of, compute, tiny):
     def step(*batches: list[float], number: int = 0, seed: int = 7) -> tuple[float, torch.Tensor]:
         tiny.load({part: torch.full((2, 2), 0.5) for part in tiny.layers})
         plain = {"optimizer_type": "SGDNesterov", "optimizer_args": ["momentum=0.0", "nesterov=False"]}
-        learner = build_learner(settings_of(**plain, max_grad_norm=0), tiny, compute, 4)
+        settings = settings_of(**plain, max_grad_norm=0)
+        learner = build_learner(settings, tiny, part_rates(settings), compute, 4)
         reader = SimpleNamespace(read=lambda captions: Condition(torch.zeros(1)))
         model = SimpleNamespace(family=None, unet=tiny.matrices["unet"], reader=reader, learner=learner)
         training = Training(model, None, Objective(), None, compute, seed)

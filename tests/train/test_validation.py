@@ -36,7 +36,7 @@ def test_it_is_the_same_each_time(made, compute) -> None:
     assert validation.loss(model, compute) == first > 0
     assert model.unet.training and validation.objective.min_snr_gamma is None
     with torch.no_grad():
-        for layer in model.learner.network.parameters("unet"):
+        for layer in model.learner.learned.parameters("unet"):
             layer.add_(0.1)
     assert validation.loss(model, compute) != first
 

@@ -1,0 +1,31 @@
+"""The base model of a run: recognised from its file, and what the settings say of it besides."""
+
+from library.errors import InputError
+from library.models.family import Family, open_family
+from library.settings import Settings
+
+# Settings of sd-scripts that name a family; ours is seen in the file, so that they can only agree or not.
+NAMED = {"v2": "sd2", "sdxl": "sdxl"}
+WORDS = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
+
+
+def open_base(settings: Settings) -> Family:
+    """The base model that the settings name. Raises InputError where it is not what they say that it is."""
+    family = open_family(settings.pretrained_model_name_or_path, settings.vae)
+    for name, kind in NAMED.items():
+        said = getattr(settings, name)
+        if said is not None and said != (family.name == kind):
+            raise InputError(
+                f"{name} is {str(said).lower()}, but {settings.pretrained_model_name_or_path} is a "
+                f"{WORDS.get(family.name, family.name)} model; give another model, or leave {name} out."
+            )
+    if settings.v_parameterization is not None:
+        family.prediction_type = "v_prediction" if settings.v_parameterization else "epsilon"
+    if settings.zero_terminal_snr is not None:
+        family.zero_terminal_snr = settings.zero_terminal_snr
+    if family.zero_terminal_snr and family.prediction_type == "epsilon":
+        raise InputError(
+            "zero_terminal_snr needs a model that predicts v, for at the last timestep nothing but noise is left to "
+            "predict it from; leave it out, or set v_parameterization = true for a model that was trained so."
+        )
+    return family

@@ -1,0 +1,51 @@
+"""How what was learned becomes a file."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from library.adapters.metadata import TrainingFacts, save_adapter, training_metadata
+from library.adapters.network import Network
+from library.lookup import ADAPTERS, resolve
+from library.settings import Settings
+
+SAVE_DTYPES = {None: torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Result(Protocol):
+    """What a run makes; `kind` is what messages call it, such as "LoRA"."""
+
+    kind: str
+
+    def write(self, path: Path, facts: TrainingFacts) -> None:
+        """Writes what has been learned so far, whole or not at all, and reads it back."""
+
+
+@dataclass(frozen=True)
+class AdapterResult:
+    """A file of adapters, in the layout of `save_model_as`."""
+
+    settings: Settings
+    network: Network
+    kind: str = "LoRA"
+
+    def write(self, path: Path, facts: TrainingFacts) -> None:
+        """Writes the adapters of now with their metadata, and reads them back."""
+        settings = self.settings
+        facts = replace(
+            facts,
+            network_module=resolve(ADAPTERS[settings.network_module or "lora"]).module,
+            network_dim=None if settings.dim_from_weights else settings.network_dim,
+            network_alpha=self.network.alpha,
+            network_dropout=settings.network_dropout,
+            network_args=network_arguments(settings),
+        )
+        dtype, layout = SAVE_DTYPES[settings.save_precision], settings.save_model_as
+        save_adapter(path, self.network.state_dict(), training_metadata(facts), dtype, layout)
+
+
+def network_arguments(settings: Settings) -> dict[str, str]:
+    """`network_args` as names and values."""
+    return dict(argument.split("=", 1) for argument in settings.network_args)
