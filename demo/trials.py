@@ -1,6 +1,8 @@
-"""What the judge is asked: prompts of the world or of the subject, and the figures over all pictures drawn for them."""
+"""What the judge is asked: prompts of the world, of the subject or of its class, and the figures over all pictures."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,15 +46,23 @@ def world_trials(count: int, seed: int) -> list[Trial]:
     return trials
 
 
-def subject_trials(count: int) -> list[Trial]:
-    """The subject on every ground in turn; half of the grounds were never seen with it."""
+def class_trials(count: int) -> list[Trial]:
+    """Any creature on every ground in turn: what becomes of the subject's class."""
+    trials = []
+    for index in range(count):
+        ground = BACKGROUNDS[index % len(BACKGROUNDS)]
+        trials.append(Trial(f"a creature on {_a(ground)} background", "all", partial(class_findings, ground)))
+    return trials
+
+
+def subject_trials(count: int, words: str = "sks creature") -> list[Trial]:
+    """The subject, by the `words` that name it, on every ground in turn; half were never seen with it."""
     trials = []
     for index in range(count):
         background = BACKGROUNDS[index % len(BACKGROUNDS)]
-        article = "an" if background[0] in "aeiou" else "a"
         group = "seen" if background in SEEN_BACKGROUNDS else "unseen"
         trials.append(
-            Trial(f"sks creature on {article} {background} background", group, partial(subject_findings, background))
+            Trial(f"{words} on {_a(background)} background", group, partial(subject_findings, background))
         )
     return trials
 
@@ -66,6 +76,26 @@ def subject_findings(background: str, picture: Image.Image) -> Findings:
     """The marks of the subject, all of them together, and the ground."""
     marks = judge_marks(picture)
     return {**marks.by_name(), "all marks": marks.all, "background": look(picture).background == background}
+
+
+def class_findings(background: str, picture: Image.Image) -> Findings:
+    """A creature of the world on its ground, without any mark of the subject."""
+    verdict, marks = judge(picture), judge_marks(picture)
+    return {
+        "background": verdict.background == background,
+        "a creature of the world": None not in (verdict.body, verdict.shape) and not verdict.smeared,
+        "no mark of the subject": not any(marks.by_name().values()),
+    }
+
+
+def spread(pictures: Sequence[Image.Image]) -> dict[str, float]:
+    """How many body colours and shapes there are, each counted by how often it comes: exp of the entropy.
+
+    Pictures of one colour have 1; those that nothing is recognised in do not count.
+    """
+    verdicts = [judge(picture) for picture in pictures]
+    seen = {"body colours": [each.body for each in verdicts], "shapes": [each.shape for each in verdicts]}
+    return {name: _effective(Counter(each for each in values if each)) for name, values in seen.items()}
 
 
 def figures(groups: Iterable[str], findings: Iterable[Findings]) -> dict[str, dict[str, float]]:
@@ -92,6 +122,16 @@ def table(parts: dict[str, dict[str, float]], goals: dict[str, float]) -> str:
         goal = _per_cent(goals[name]) if name in goals else ""
         lines.append(f"{name:{width}}{cells}{goal:>10}".rstrip())
     return "\n".join(lines)
+
+
+def _effective(counts: Counter[str]) -> float:
+    total = sum(counts.values())
+    return math.exp(-sum(count / total * math.log(count / total) for count in counts.values())) if total else 0.0
+
+
+def _a(word: str) -> str:
+    """The word with its article."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _per_cent(part: float) -> str:

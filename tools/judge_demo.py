@@ -3,6 +3,7 @@
 python tools/judge_demo.py --model demo/model                        random creatures: what the base model can
 python tools/judge_demo.py --model demo/model --subject              the subject, which the base cannot draw
 python tools/judge_demo.py --model demo/model --lora output/demo.safetensors --subject --sheet sheet.png
+python tools/judge_demo.py --model output/dreambooth --class         any creature: has its class drifted?
 """
 
 import argparse
@@ -18,7 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo.trials import GOALS, SUBJECT_GOALS, Findings, Trial, figures, subject_trials, table, world_trials
+from demo import trials as questions
+from demo.trials import Findings, Trial, figures, table
 from library.cli import argument_parser, run_program
 from library.errors import InputError
 from library.lookup import SAMPLERS, resolve
@@ -37,7 +39,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser("Draw the demo's prompts and judge the pictures.")
     parser.add_argument("--model", default="demo/model", help="diffusers folder of the base model")
     parser.add_argument("--lora", metavar="FILE[:STRENGTH]", help="a LoRA file, with its strength if not 1")
-    parser.add_argument("--subject", action="store_true", help="the striped subject instead of random creatures")
+    parser.add_argument("--embedding", metavar="FILE", type=Path, help="a textual inversion's file; its word is --word")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--subject", action="store_true", help="the striped subject instead of random creatures")
+    class_help = "any creature, of which only the ground is said: whether the subject's class has drifted"
+    what.add_argument("--class", dest="any_creature", action="store_true", help=class_help)
+    parser.add_argument("--word", default="sks creature", help="how the prompts name the subject")
     parser.add_argument("--prompts", type=int, default=200, help="pictures to draw")
     parser.add_argument("--steps", type=int, default=25, help="denoising steps for a picture")
     parser.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim", help="how to denoise")
@@ -54,6 +61,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     settings.lora, settings.strength = split_strength(settings.lora)
     if settings.lora is not None and not settings.lora.is_file():
         complaints.append(f"--lora {settings.lora} is not there.")
+    if settings.embedding is not None and not settings.embedding.is_file():
+        complaints.append(f"--embedding {settings.embedding} is not there.")
     if complaints:
         raise InputError(*complaints)
     return settings
@@ -72,6 +81,15 @@ def split_strength(words: str | None) -> tuple[Path | None, float]:
         raise InputError(f"--lora {words}: {number!r} is no number; write FILE or FILE:0.8.") from None
 
 
+def chosen_trials(settings: argparse.Namespace) -> tuple[list[Trial], dict[str, float]]:
+    """What is drawn, and the goals for it."""
+    if settings.any_creature:
+        return questions.class_trials(settings.prompts), {}
+    if settings.subject:
+        return questions.subject_trials(settings.prompts, settings.word), questions.SUBJECT_GOALS
+    return questions.world_trials(settings.prompts, settings.seed), questions.GOALS
+
+
 def open_pipeline(settings: argparse.Namespace) -> Any:
     """diffusers' own StableDiffusionPipeline with the LoRA in it, in float32."""
     import torch
@@ -83,6 +101,8 @@ def open_pipeline(settings: argparse.Namespace) -> Any:
     if settings.lora is not None:
         pipeline.load_lora_weights(str(settings.lora.parent), weight_name=settings.lora.name, adapter_name="judged")
         pipeline.set_adapters(["judged"], [settings.strength])
+    if settings.embedding is not None:
+        pipeline.load_textual_inversion(str(settings.embedding), token=settings.word)
     return pipeline.to(settings.device)
 
 
@@ -107,7 +127,8 @@ def draw(settings: argparse.Namespace, trials: list[Trial]) -> Iterator[Image.Im
 def report(settings: argparse.Namespace, trials: list[Trial], findings: list[Findings]) -> dict[str, Any]:
     """All that --json keeps: how the pictures were drawn, the figures, and each picture's findings."""
     parts = figures([trial.group for trial in trials], findings)
-    how = {name: getattr(settings, name) for name in ("prompts", "steps", "sampler", "guidance", "seed", "subject")}
+    names = ("prompts", "steps", "sampler", "guidance", "seed", "subject", "word")
+    how = {name: getattr(settings, name) for name in names}
     files = {
         "model": settings.model,
         "lora": settings.lora and str(settings.lora),
@@ -146,14 +167,17 @@ def letters() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def main() -> int:
     """Draw, judge, print; write what was asked for."""
     settings = parse_arguments()
-    trials = subject_trials(settings.prompts) if settings.subject else world_trials(settings.prompts, settings.seed)
+    trials, goals = chosen_trials(settings)
     pictures = list(draw(settings, trials))
     findings = [trial.examine(picture) for trial, picture in zip(trials, pictures, strict=True)]
     content = report(settings, trials, findings)
     who = f"{settings.model} with {settings.lora}:{settings.strength:g}" if settings.lora else settings.model
     how = f"{settings.steps} steps, {settings.sampler}, guidance {settings.guidance:g}, seed {settings.seed}"
     print(f"{who}: {settings.prompts} prompts, {how}")
-    print(table(content["figures"], SUBJECT_GOALS if settings.subject else GOALS))
+    print(table(content["figures"], goals))
+    if settings.any_creature:
+        content["spread"] = questions.spread(pictures)
+        print("spread: " + ", ".join(f"{number:.1f} {name}" for name, number in content["spread"].items()))
     if settings.json is not None:
         settings.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if settings.sheet is not None:

@@ -2,7 +2,7 @@
 
 from demo.captions import full_caption
 from demo.draw_subject import SEEN_BACKGROUNDS, draw_subject, sample_subject
-from demo.trials import GOALS, SUBJECT_GOALS, figures, subject_trials, table, world_trials
+from demo.trials import GOALS, SUBJECT_GOALS, class_trials, figures, spread, subject_trials, table, world_trials
 from demo.world import BACKGROUNDS, draw, random_for, sample
 
 
@@ -59,3 +59,21 @@ def test_the_table_shows_groups_and_goals() -> None:
     assert lines[1].split() == ["a", "50.0", "%", "100.0", "%", "80.0", "%"]
     assert lines[2].split() == ["long", "name", "97.5", "%", "0.0", "%"]
     assert table({"a": {"all": 0.5}}, {}).splitlines()[0].split() == ["goal"]
+
+
+def test_class_trials_tell_creatures_of_the_world_from_the_subject() -> None:
+    trials = class_trials(8)
+    assert trials[1].prompt == "a creature on an orange background"
+    world = [sample(random_for(5, index)) for index in range(40)]
+    ordinary = next(one for one in world if one.background == BACKGROUNDS[0])
+    assert all(trials[0].examine(draw(ordinary)).values())
+    subject = trials[0].examine(draw_subject(sample_subject(random_for(0, 0), BACKGROUNDS[0])))
+    assert subject["background"] and not subject["no mark of the subject"]
+
+
+def test_the_spread_counts_what_is_there() -> None:
+    pictures = [draw(sample(random_for(5, index))) for index in range(30)]
+    assert spread(pictures[:1] * 7) == {"body colours": 1.0, "shapes": 1.0}
+    many = spread(pictures)
+    assert 5 < many["body colours"] <= 9 and 3 < many["shapes"] <= 4
+    assert spread([pictures[0].resize((1, 1)).resize((128, 128))]) == {"body colours": 0.0, "shapes": 0.0}
