@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +19,9 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # Caching and previews happen while other processes wait, so they may wait for long.
 PATIENCE = timedelta(hours=6)
+
+
+TRANSFER = 1 << 26  # numbers that go to the other processes at once
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,11 @@ class Compute:
         return first
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Adds up every parameter's gradient over all processes, in one transfer.
+        """Adds up every parameter's gradient over all processes, in few transfers.
 
         A parameter without one gets zeros, in one process as in several, because optimizers treat it differently.
-        An adapter's gradients are a few megabytes, so one flat sum costs less than buckets and hooks would.
+        An adapter's gradients are a few megabytes, so that one flat sum costs less than hooks would; those of a whole
+        model go in pieces, so that no second copy of all is needed.
         """
         gradients = []
         for parameter in parameters:
@@ -67,10 +71,11 @@ class Compute:
             gradients.append(parameter.grad)
         if self.world_size == 1:
             return
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        for piece in _pieces(gradients):
+            flat = torch.cat([gradient.flatten() for gradient in piece])
+            torch.distributed.all_reduce(flat)
+            for gradient, part in zip(piece, flat.split([g.numel() for g in piece]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true on any process; all of them get the same answer."""
@@ -83,6 +88,18 @@ class Compute:
         if self.world_size > 1:
             torch.distributed.all_reduce(value)
         return value
+
+
+def _pieces(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The gradients in a row, as many together as make `TRANSFER` numbers."""
+    piece: list[Tensor] = []
+    for gradient in gradients:
+        piece.append(gradient)
+        if sum(each.numel() for each in piece) >= TRANSFER:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
 
 
 def start_compute(mixed_precision: str) -> Compute:

@@ -90,7 +90,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     Runs no code of the file's; tensors are read from the disk when used, where the file's form allows it.
     Raises InputError for broken files and for files that hold more than weights.
     """
-    content = _load_weights_only(Path(path))
+    content = load_weights_only(Path(path))
     texts: dict[str, str] = {}
     while isinstance(content, Mapping):
         texts |= {str(key): value for key, value in content.items() if isinstance(value, str)}
@@ -108,6 +108,29 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
 def load_any(path: Path) -> dict[str, Tensor]:
     """The tensors of a file in either form: .safetensors, or a pickled checkpoint of any other name."""
     return load_tensors(path) if Path(path).suffix.lower() == ".safetensors" else load_checkpoint(path)
+
+
+def load_weights_only(path: Path) -> Any:
+    """What torch.load gives without running any code of the file's; InputError for what is broken or more than that."""
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    try:
+        is_zip = zipfile.is_zipfile(path)
+        strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
+        if strangers and all(name.startswith(HARMLESS_PACKAGES) for name in strangers):
+            with torch.serialization.safe_globals([(_StandIn, name) for name in strangers]):
+                return torch.load(path, mmap=is_zip, **options)
+        return torch.load(path, mmap=is_zip, **options)
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
+    except pickle.UnpicklingError:
+        found = f" ({', '.join(strangers)})" if strangers else ""
+        raise InputError(
+            f"{path}: the file is broken, or holds more than weights{found} and could run code, so it is not "
+            "loaded. Get the model as .safetensors."
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: the file is broken ({reason}).") from None
 
 
 def file_sha256(path: Path) -> str:
@@ -166,26 +189,3 @@ def _what_it_is_instead(path: Path) -> str:
     if zipfile.is_zipfile(path):
         return "this is a pickled checkpoint with a wrong name; rename it to .ckpt."
     return "this is no safetensors file, or it is broken. Copy or download it once more."
-
-
-def _load_weights_only(path: Path) -> Any:
-    """What torch.load gives without running any code of the file's."""
-    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
-    try:
-        is_zip = zipfile.is_zipfile(path)
-        strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
-        if strangers and all(name.startswith(HARMLESS_PACKAGES) for name in strangers):
-            with torch.serialization.safe_globals([(_StandIn, name) for name in strangers]):
-                return torch.load(path, mmap=is_zip, **options)
-        return torch.load(path, mmap=is_zip, **options)
-    except OSError as error:
-        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
-    except pickle.UnpicklingError:
-        found = f" ({', '.join(strangers)})" if strangers else ""
-        raise InputError(
-            f"{path}: the file is broken, or holds more than weights{found} and could run code, so it is not "
-            "loaded. Get the model as .safetensors."
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: the file is broken ({reason}).") from None

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from torch import Tensor
 
+import train_dreambooth
 import train_network
 from library.cli import run_program
 from library.weights import read_header
@@ -28,6 +29,9 @@ BASICS = {
     "seed": 7,
     "output_name": "toy",
 }
+
+# The same for all weights, and no network.
+WHOLE = {"network_dim": None, "network_alpha": None, "learning_rate": 0.001}
 
 
 def draw_pictures(
@@ -107,6 +111,14 @@ class Bench:
         """Runs the program in this process to its good end; returns the finished LoRA's tensors."""
         assert train_network.main(self.argv(**settings)) == 0
         return self.tensors(settings.get("output_name", "toy"))
+
+    def train_all(self, **settings: Any) -> dict[str, Tensor]:
+        """The same with train_dreambooth.py, where all weights of the UNet learn unless a network is named.
+
+        Nothing is returned where the model became a folder alone.
+        """
+        assert train_dreambooth.main(self.argv(**{**WHOLE, **settings})) == 0
+        return {} if settings.get("save_model_as") == "diffusers" else self.tensors()
 
     def tensors(self, name: str = "toy") -> dict[str, Tensor]:
         """The tensors of a written LoRA."""

@@ -1,9 +1,11 @@
 """Every file in configs/ is read, and trains the demo for three steps."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import train_dreambooth
 import train_network
 from library.settings import read_settings
 from library.weights import read_header
@@ -22,16 +24,33 @@ ON_THE_DEMO = {
 }
 
 
+# The same for those that are about a subject and its class: few pictures of the class, quickly drawn.
+OF_A_CLASS = {
+    "instance_prompt": "sks creature",
+    "class_prompt": "creature",
+    "num_class_images": "2",
+    "class_image_steps": "2",
+}
+
+
+def program_of(config: Path) -> ModuleType:
+    """The program that a file's second line names."""
+    program = config.read_text(encoding="utf-8").splitlines()[1].split()[2]
+    return {"train_network.py": train_network, "train_dreambooth.py": train_dreambooth}[program]
+
+
 def arguments(config: Path, folder: Path) -> list[str]:
     """The command line that tries `config` and writes into `folder`."""
     places = {"output_dir": folder / "output", "logging_dir": folder / "logs", "cache_dir": folder / "cache"}
-    options = ON_THE_DEMO | {name: str(path) for name, path in places.items()}
+    options = ON_THE_DEMO | (OF_A_CLASS if "class_prompt" in config.read_text(encoding="utf-8") else {})
+    options |= {name: str(path) for name, path in places.items()}
     return [f"--config={config}", *(f"--{name}={value}" for name, value in options.items())]
 
 
 def test_there_is_one_for_each_use() -> None:
     names = {path.stem for path in CONFIGS}
-    assert {"demo", "lora_character", "lora_style", "lora_small_gpu", "portrait"} <= names
+    assert {"demo", "dreambooth", "lora_character", "lora_style", "lora_small_gpu", "portrait"} <= names
+    assert {"textual_inversion", "pivotal"} <= names
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -46,11 +65,20 @@ def test_every_line_has_its_sentence(config: Path) -> None:
 def test_a_config_trains(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     argv = arguments(config, tmp_path)
-    settings = read_settings(argv)
-    assert train_network.main(argv) == 0
+    program = program_of(config)
+    settings = read_settings(argv, program=program.__name__)
+    assert program.main(argv) == 0
     metadata, tensors = read_header(tmp_path / "output" / f"{settings.output_name}.safetensors")
     assert metadata["ss_steps"] == "3"
     ranks = {shape[0] for key, (_, shape) in tensors.items() if key.endswith("lora_down.weight")}
+    if settings.trains_whole:
+        assert not ranks and "cond_stage_model.transformer.text_model.final_layer_norm.weight" in tensors
+        return
+    if settings.token_string:
+        assert metadata["modelspec.trigger_phrase"] == settings.token_string
+    if settings.embedding_only:
+        assert tensors.keys() == {"emb_params"}
+        return
     assert ranks == {settings.network_dim}
     has_text_encoder = any(key.startswith("lora_te") for key in tensors)
     assert has_text_encoder is not settings.network_train_unet_only

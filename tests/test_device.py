@@ -6,6 +6,7 @@ import psutil
 import pytest
 import torch
 
+from library import device
 from library.device import Compute, free_memory, peak_memory_gb, start_compute
 from library.errors import InputError
 
@@ -62,6 +63,12 @@ def test_gradients_are_added_up(two: Compute) -> None:
     assert [each.grad.unique().tolist() for each in mine] == [[2.0], [4.0], [0.0]]
     assert [each.grad.shape for each in mine] == [each.shape for each in mine]
     assert not two.is_main
+
+
+def test_gradients_go_in_pieces(two: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "TRANSFER", 5)
+    assert [len(piece) for piece in device._pieces([torch.zeros(n) for n in (2, 2, 1, 7, 3)])] == [3, 1, 1]
+    test_gradients_are_added_up(two)
 
 
 def test_one_process_treats_a_missing_gradient_the_same_way() -> None:

@@ -1,18 +1,17 @@
-"""Toy models of Stable Diffusion 2 and XL: the families' structure, few channels, random weights."""
+"""Toy models of all families of Stable Diffusion: their structure, few channels, random weights."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from library.models.checkpoints import Parts, part_tensors, structure_metadata, write_file, write_folder
-from library.models.layout import FILES
-from tests.toys import fill, toy_unet, toy_vae
+from library.models.checkpoints import CLASSES, Parts, part_tensors, structure_metadata, write_file, write_folder
+from library.models.layout import usual_config
+from tests.toys import fill, toy_text_encoder, toy_unet, toy_vae
 
 WIDTHS = {"text_encoder": 24, "text_encoder_2": 40}
 ACTIVATIONS = {"text_encoder": "quick_gelu", "text_encoder_2": "gelu"}
@@ -28,7 +27,7 @@ SCHEDULER = {
 
 
 def write_toy(folder: Path, family: str, prediction_type: str = "epsilon", seed: int = 0) -> Path:
-    """Writes a diffusers folder of "sd2" or "sdxl" for pictures of 64 x 64 pixels; returns `folder`."""
+    """Writes a diffusers folder of "sd1", "sd2" or "sdxl" for pictures of 64 x 64 pixels; returns `folder`."""
     parts, configs = toy_parts(family, prediction_type, seed)
     write_folder(Path(folder), family, parts, configs, torch.float32)
     return Path(folder)
@@ -42,7 +41,7 @@ def write_toy_file(path: Path, family: str, prediction_type: str = "epsilon", se
     return Path(path)
 
 
-def toy_parts(family: str, prediction_type: str, seed: int) -> tuple[Parts, dict[str, dict[str, Any]]]:
+def toy_parts(family: str, prediction_type: str = "epsilon", seed: int = 0) -> tuple[Parts, dict[str, dict[str, Any]]]:
     """The tensors and the configurations of all parts."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -55,6 +54,8 @@ def toy_parts(family: str, prediction_type: str, seed: int) -> tuple[Parts, dict
 
 def toy_modules(family: str) -> dict[str, nn.Module]:
     """The parts themselves."""
+    if family == "sd1":
+        return {"unet": toy_unet(), "vae": toy_vae(), "text_encoder": toy_text_encoder()}
     if family == "sd2":
         unet = toy_unet(use_linear_projection=True, cross_attention_dim=24)
         return {"unet": unet, "vae": toy_vae(), "text_encoder": toy_encoder("text_encoder", "gelu")}
@@ -80,14 +81,14 @@ def toy_xl_unet() -> UNet2DConditionModel:
     )
 
 
-def toy_encoder(part: str, activation: str, layers: int = 3) -> nn.Module:
+def toy_encoder(part: str, activation: str, layers: int = 3, vocabulary: int = 49408) -> nn.Module:
     """A text encoder with CLIP's whole vocabulary; XL's second has a projection."""
     width = WIDTHS[part]
     config = CLIPTextConfig(
         hidden_size=width,
         intermediate_size=4 * width,
         projection_dim=width,
-        vocab_size=49408,
+        vocab_size=vocabulary,
         bos_token_id=49406,
         eos_token_id=49407,
         num_hidden_layers=layers,
@@ -104,8 +105,18 @@ def config_of(module: Any) -> dict[str, Any]:
     return {**module.config, "_class_name": type(module).__name__}
 
 
+def real_modules(family: str) -> dict[str, nn.Module]:
+    """All parts of a family in full size, without weights."""
+    kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    modules: dict[str, nn.Module] = {"unet": real_unet(family)}
+    with init_empty_weights():
+        modules["vae"] = AutoencoderKL.from_config(usual_config(family, "vae"))
+        for part in CLASSES[family][1]:
+            modules[part] = kinds[part](CLIPTextConfig.from_dict(usual_config(family, part)))
+    return modules
+
+
 def real_unet(family: str) -> UNet2DConditionModel:
     """The family's UNet in full size, without weights."""
     with init_empty_weights():
-        config = json.loads((FILES / family / "unet" / "config.json").read_text())
-        return UNet2DConditionModel.from_config(config)
+        return UNet2DConditionModel.from_config(usual_config(family, "unet"))

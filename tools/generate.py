@@ -3,6 +3,7 @@
 python tools/generate.py --model demo/model --lora my.safetensors:0.8 --prompt "sks creature" --output out.png
 python tools/generate.py --model demo/model --lora my.safetensors --prompts_file prompts.txt \
     --sheet sheet.png --strengths 0,0.5,1
+python tools/generate.py --model demo/model --embedding my.safetensors --prompt "a <my-creature>" --output out.png
 """
 
 import argparse
@@ -27,11 +28,21 @@ from library.models.prompts import Prompt, read_prompts, webui_text
 from library.sheet import contact_sheet
 
 if TYPE_CHECKING:
+    from library.models.embeddings import Embedding
     from library.models.family import Family
 
 PLACEHOLDER_SIZE = 512  # pixels; stands for the model's own size while only mistakes are looked for
 TOKEN_LENGTHS = (75, 150, 225)
 LORA_HELP = "LoRA files, with their strengths if not 1; all at once, unless --compare is given"
+EMBEDDING_HELP = "files of learned words; WORD is what prompts call one, if not what its file says"
+
+
+@dataclass(frozen=True)
+class Word:
+    """A file of a learned word, and what prompts are to call it; None means as the file says."""
+
+    path: Path
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--vae", help="another model, or a VAE, that decodes the pictures")
     lists = {"nargs": "+", "action": "extend", "default": []}
     add("--lora", type=read_lora, metavar="FILE:STRENGTH", help=LORA_HELP, **lists)
+    add("--embedding", type=read_word, metavar="FILE:WORD", help=EMBEDDING_HELP, **lists)
     add("--prompt", action="append", default=[], help="what to draw; may be given several times")
     add("--prompts_file", type=Path, help="prompts in .txt (with sd-scripts' line flags), .toml or .json")
     add("--negative", default="", help="what not to draw")
@@ -98,6 +110,12 @@ def read_lora(text: str) -> Lora:
         return Lora(Path(text))
 
 
+def read_word(text: str) -> Word:
+    """A learned word from `FILE` or `FILE:WORD`; a colon inside the name of an existing file is left there."""
+    name, _, word = text.rpartition(":")
+    return Word(Path(name), word) if Path(name).is_file() and not Path(text).is_file() else Word(Path(text))
+
+
 def read_number(text: str) -> float:
     """A number that is neither infinite nor not-a-number; ValueError otherwise."""
     number = float(text)
@@ -130,6 +148,8 @@ def check(settings: argparse.Namespace) -> None:
     """InputError naming every setting that does not go with the others."""
     missing = [lora.path for lora in settings.lora if not lora.path.is_file()]
     wrong = [f"--lora {path}: there is no such file." for path in missing]
+    gone = [word.path for word in settings.embedding if not word.path.is_file()]
+    wrong += [f"--embedding {path}: there is no such file." for path in gone]
     if not settings.prompt and not settings.prompts_file:
         wrong.append("there is nothing to draw; give --prompt or --prompts_file.")
     if not settings.output and not settings.sheet:
@@ -175,25 +195,50 @@ def prompts_of(settings: argparse.Namespace, size: int) -> list[Prompt]:
     return [replace(prompt, seed=prompt.seed + count) for prompt in prompts for count in counts]
 
 
+def read_words(settings: argparse.Namespace, family: "Family", prompts: Sequence[Prompt]) -> list["Embedding"]:
+    """The learned words, which the family's tokenizers know from now on; says what prompts call them."""
+    from library.models.embeddings import read_embedding
+
+    found = [read_embedding(word.path, word.name) for word in settings.embedding]
+    texts = [text.lower() for prompt in prompts for text in (prompt.text, prompt.negative)]
+    for embedding in found:
+        try:
+            family.add_word(embedding.word, embedding.count)
+        except InputError as error:
+            raise InputError(f"{embedding.name}: {error} Give it as FILE:WORD.") from None
+        say(f"{embedding.name} is {embedding.word} in prompts.")
+        if not any(embedding.word.lower() in text for text in texts):
+            warn(f"no prompt has {embedding.word} in it, so {embedding.name} changes nothing.")
+    return found
+
+
 def draw(
-    settings: argparse.Namespace, family: "Family", columns: Sequence[Column], prompts: Sequence[Prompt]
+    settings: argparse.Namespace,
+    family: "Family",
+    columns: Sequence[Column],
+    prompts: Sequence[Prompt],
+    words: Sequence["Embedding"],
 ) -> Iterator[tuple[int, int, Image]]:
     """Row, column and picture of each, column by column, so that the LoRAs of a column are put on once.
 
-    Raises InputError before the first picture if any of the LoRAs does not fit the model.
+    Raises InputError before the first picture if any of the LoRAs or learned words does not fit the model.
     """
     import torch
 
     from library.adapters.merged import load_adapters
     from library.device import start_compute
     from library.models.drawing import Painter
+    from library.models.embeddings import put_on
 
     compute = start_compute(settings.precision or "no")
     is_fast_in_half = settings.precision is None and compute.device.type == "cuda"
     dtype = torch.float16 if is_fast_in_half else compute.dtype
     encoders = [encoder.to(compute.device) for encoder in family.load_text_encoders(dtype)]
     unet, vae = family.load_unet(dtype).to(compute.device), family.load_vae(torch.float32).to(compute.device)
-    modules = {"unet": unet, "text_encoder": encoders[0]}
+    readers = dict(zip(family.text_parts, encoders, strict=True))
+    for embedding in words:
+        put_on(readers, embedding)
+    modules = {"unet": unet, **readers}
     layers = {part: family.adapter_layers(module, part) for part, module in modules.items()}
     load_adapters([(lora.path, 0.0) for lora in settings.lora], modules, layers)  # strength 0: only a check
     painter = Painter(family, vae, encoders, unet)
@@ -263,11 +308,12 @@ def main() -> int:
 
     family = open_family(settings.model, settings.vae)
     prompts, columns = prompts_of(settings, family.default_size), columns_of(settings)
+    words = read_words(settings, family, prompts)
     warn_of_cuts(family, prompts, settings.max_token_length)
     model = family.base_name.removesuffix(".safetensors").removesuffix(".ckpt")
     count = len(prompts) * len(columns)
     pictures: dict[int, Image] = {}
-    for row, column, picture in draw(settings, family, columns, prompts):
+    for row, column, picture in draw(settings, family, columns, prompts, words):
         place = row * len(columns) + column
         pictures[place] = picture
         say(f"picture {len(pictures)} of {count}: {prompts[row].text} (seed {prompts[row].seed})")

@@ -51,6 +51,16 @@ RECORDED = (
     "keep_tokens",
 )
 
+# The same of the training of whole models, and what is said of networks alone.
+RECORDED_OF_MODELS = (
+    "train_text_encoder",
+    "learning_rate_te",
+    "stop_text_encoder_training",
+    "full_bf16",
+    "ema",
+)
+OF_NETWORKS = ("text_encoder_lr", "scale_weight_norms")
+
 # What sd-scripts also writes and this trainer never does, with the value that says so.
 NEVER = {
     "full_fp16": False,
@@ -83,6 +93,7 @@ NEEDED = (
     "ss_network_alpha",
     "ss_network_args",
 )
+NEEDED_OF_MODELS = ("ss_v2", "ss_base_model_version")
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ class TrainingFacts:
     resolution: tuple[int, int] = (512, 512)
     base_hashes: Mapping[str, str] = field(default_factory=dict)
     vae_name: str | None = None
-    network_module: str = "networks.lora"
+    network_module: str | None = "networks.lora"  # None where whole models are trained
     network_dim: int | None = None
     network_alpha: float = 1.0
     network_dropout: float | None = None
@@ -140,11 +151,15 @@ def training_metadata(facts: TrainingFacts) -> dict[str, str]:
     """The entries of a file's header, all of them strings; `save_adapter` adds the hashes."""
     entries = _model_entries(facts) | _run_entries(facts) | _data_entries(facts)
     entries |= {key: facts.settings.get(key) for key in RECORDED} | NEVER
+    if not facts.network_module:
+        entries |= {key: facts.settings.get(key) for key in RECORDED_OF_MODELS}
+        entries = {key: value for key, value in entries.items() if key not in OF_NETWORKS}
     written = {f"ss_{key}": _written(value) for key, value in sorted(entries.items())}
     if facts.losses:
         written["easel_losses"] = json.dumps(dict(facts.losses))
     if facts.no_metadata:
-        written = {key: value for key, value in written.items() if key in NEEDED}
+        needed = NEEDED if facts.network_module else NEEDED_OF_MODELS
+        written = {key: value for key, value in written.items() if key in needed}
     return written | _model_spec(facts)
 
 
@@ -190,17 +205,23 @@ def _model_entries(facts: TrainingFacts) -> dict[str, Any]:
         "base_model_version": facts.base_model_version,
         "v2": facts.base_model_version.startswith("sd_v2"),
         "zero_terminal_snr": facts.zero_terminal_snr,
+    }
+    if facts.network_module:
+        entries |= _network_entries(facts)
+    if facts.vae_name:
+        entries["vae_name"] = facts.vae_name
+    return entries | {key.removeprefix("ss_"): value for key, value in facts.base_hashes.items()}
+
+
+def _network_entries(facts: TrainingFacts) -> dict[str, Any]:
+    entries: dict[str, Any] = {
         "network_module": facts.network_module,
         # A network with a rank for each layer has no one rank; sd-scripts then says so.
         "network_dim": "Dynamic" if facts.network_dim is None else facts.network_dim,
         "network_alpha": facts.network_alpha,
         "network_dropout": facts.network_dropout,
     }
-    if facts.network_args:
-        entries["network_args"] = dict(facts.network_args)
-    if facts.vae_name:
-        entries["vae_name"] = facts.vae_name
-    return entries | {key.removeprefix("ss_"): value for key, value in facts.base_hashes.items()}
+    return entries | ({"network_args": dict(facts.network_args)} if facts.network_args else {})
 
 
 def _run_entries(facts: TrainingFacts) -> dict[str, Any]:
@@ -243,7 +264,7 @@ def _model_spec(facts: TrainingFacts) -> dict[str, str]:
     written = datetime.fromtimestamp(facts.finished_at).replace(microsecond=0)
     spec = {
         "sai_model_spec": "1.0.0",
-        "architecture": f"{facts.architecture}/lora",
+        "architecture": f"{facts.architecture}/lora" if facts.network_module else facts.architecture,
         "implementation": "diffusers",
         "title": title,
         "resolution": f"{facts.resolution[0]}x{facts.resolution[1]}",

@@ -236,7 +236,7 @@ def _say_what_is_odd(pictures: list[Picture], broken: Mapping[Path, str]) -> Non
         folders = ", ".join(dict.fromkeys(str(picture.subset.source) for picture in wordless))
         warn(
             f"{len(wordless)} pictures in {folders} have neither a caption nor class words; they train "
-            f"without words. Write captions, or name the folder `10_class words`."
+            f"without words. Write captions, set instance_prompt, or name the folder `10_class words`."
         )
     for path, reason in broken.items():
         warn(f"{path} is left out: {reason}.")

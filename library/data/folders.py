@@ -120,7 +120,8 @@ def find_subsets(folder: Path, is_reg: bool, defaults: Subset) -> list[Subset]:
     counted = [path for path in full if COUNTED_FOLDER.fullmatch(path.name)]
     loose = pictures_in(folder)
     if not counted and not loose:
-        raise InputError(_nothing_found(folder, full))
+        remedy = " Set num_class_images and class_prompt to have some drawn into it." if is_reg else ""
+        raise InputError(_nothing_found(folder, full) + remedy)
     if counted:
         _say_skipped(folder, [path for path in inner if path not in counted], full)
         if loose:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ CLASSES = {
     ),
 }
 DIFFUSERS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+MODEL_FOLDERS = (*STEMS, "tokenizer", "tokenizer_2", "scheduler")
 Parts = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -83,15 +85,32 @@ def structure_metadata(configs: Mapping[str, Mapping[str, Any]], family: str) ->
 def write_folder(
     folder: Path, family: str, parts: Parts, configs: Mapping[str, Mapping[str, Any]], dtype: torch.dtype
 ) -> None:
-    """Writes a folder in diffusers' layout, each file whole or not at all.
+    """Writes a folder in diffusers' layout, whole or not at all.
 
     Args:
-        folder: its name
+        folder: its name; a model that is there already is replaced, and what else lies there is left alone
         family: "sd1", "sd2" or "sdxl"
         parts: as for `original_tensors`
         configs: the configuration of each part in diffusers' words, and of the "scheduler" if the model has one
         dtype: of all tensors in the files
     """
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _fill_folder(unfinished, family, parts, configs, dtype)
+        folder.mkdir(exist_ok=True)
+        for name in MODEL_FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for path in unfinished.iterdir():
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fill_folder(
+    folder: Path, family: str, parts: Parts, configs: Mapping[str, Mapping[str, Any]], dtype: torch.dtype
+) -> None:
+    """Writes everything of the folder, which is new."""
     pipeline, encoders = CLASSES[family]
     scheduler = _scheduler(configs.get("scheduler") or usual_config(family, "scheduler"))
     index: dict[str, Any] = {"_class_name": pipeline, "scheduler": ["diffusers", scheduler["_class_name"]]}

@@ -4,14 +4,17 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from library import lookup
 from library.errors import InputError
+from library.files import write_atomically
 from library.log import warn
 from library.models.family import Condition, Family
 from library.models.prompts import PIXEL_STEP, Prompt
@@ -165,6 +168,13 @@ def to_picture(pixels: Tensor) -> Image.Image:
     """A picture (3, height, width) in [-1, 1] as Pillow's RGB; values beyond the range are cut."""
     shades = (pixels.float() / 2 + 0.5).nan_to_num().clamp(0, 1) * 255
     return Image.fromarray(shades.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+
+def save_png(path: Path, picture: Image.Image, text: str) -> None:
+    """Writes a picture, whole or not at all; `text` says how it was made, where the web UIs look for it."""
+    information = PngInfo()
+    information.add_text("parameters", text)
+    write_atomically(path, lambda file: picture.save(file, "png", pnginfo=information))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -78,8 +78,17 @@ class Family(Protocol):
     def load_unet(self, dtype: torch.dtype) -> nn.Module:
         """The UNet on the CPU, frozen, in `dtype`."""
 
+    def part_tensors(self, part: str) -> dict[str, Tensor]:
+        """A part's tensors as they are in the model's files, by the names of `checkpoints.part_tensors`."""
+
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """The configuration of each part and of the "scheduler" in diffusers' words, to be written with the model."""
+
     def tokenize(self, captions: Sequence[str], max_token_length: int, weighted: bool = False) -> list[Tokens]:
         """The tokens for each text encoder; longer captions are cut, and `weighted` ones read with their weights."""
+
+    def add_word(self, word: str, vectors: int) -> None:
+        """Lets `word` be read as so many new tokens, behind all others; see embeddings.add_rows for the encoders."""
 
     def token_count(self, caption: str, weighted: bool = False) -> int:
         """How many tokens a caption has, so that a caller can say what `tokenize` will cut."""

@@ -38,6 +38,7 @@ PURPOSES = {
 }
 REFINER = "the refiner of Stable Diffusion XL, which finishes pictures that the base model began"
 EDM = "a Stable Diffusion XL model with the noise schedule of EDM, as Playground 2.5 and CosXL have it"
+ALIGNMENT = 64  # bytes, of the memory that torch takes for tensors on the CPU
 TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 PROJECTION = "text_projection."
 
@@ -159,8 +160,13 @@ def build(
             raise InputError(
                 f"{what}: {len(keys)} {problem}, such as {example}; the model is damaged or unusual."
             )
-    module.load_state_dict({key: tensor.to(dtype) for key, tensor in tensors.items()}, assign=True)
+    module.load_state_dict({key: _aligned(tensor.to(dtype)) for key, tensor in tensors.items()}, assign=True)
     return module.requires_grad_(False).eval()
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor where torch itself would put it; from elsewhere in a mapped file the last bits of sums differ."""
+    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 
 
 def plain_text_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,14 +8,16 @@ class SD2(StableDiffusion):
     """Stable Diffusion 2.0 and 2.1: 512 pixels predicting the noise, or 768 predicting v."""
 
     name = "sd2"
-    base_model_version = "sd_v2"
 
-    def __init__(self, source: Source, vae: Source | None = None) -> None:
-        super().__init__(source, vae)
-        predicts_v = self.prediction_type == "v_prediction"
-        self.architecture = "stable-diffusion-v2-768-v" if predicts_v else "stable-diffusion-v2-512"
-        if predicts_v:
-            self.base_model_version = "sd_v2_v"
+    @property
+    def base_model_version(self) -> str:  # type: ignore[override]  # it goes with what a run says that is predicted
+        """kohya's name of the family."""
+        return "sd_v2_v" if self.prediction_type == "v_prediction" else "sd_v2"
+
+    @property
+    def architecture(self) -> str:  # type: ignore[override]  # as above
+        """Stability AI's name of the family."""
+        return "stable-diffusion-v2-768-v" if self.prediction_type == "v_prediction" else "stable-diffusion-v2-512"
 
     @classmethod
     def recognises(cls, source: Source) -> bool:

@@ -82,8 +82,9 @@ def text_sizes(shapes: Shapes) -> dict[str, Any]:
 
 
 def sd2_text_sizes(shapes: Shapes) -> dict[str, Any]:
-    """As `text_sizes`, without a 24th layer, which Stable Diffusion 2 does not use."""
+    """As `text_sizes`, without a 24th layer and a projection, which Stable Diffusion 2 does not use."""
     sizes = text_sizes(shapes)
+    del sizes["projection_dim"]
     return sizes | {"num_hidden_layers": min(sizes["num_hidden_layers"], SD2_LAYERS)}
 
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from library.errors import InputError
 from library.models import text
 from library.models.family import Condition, Tokens
-from library.models.layout import FILES, Source, build, remembered
+from library.models.layout import FILES, Source, build, remembered, usual_config
 from library.weights import file_sha256, legacy_hash
 
 PIXELS = 8  # of a picture for one of the latents, each way
+OF_ONE_FILE = ("_name_or_path", "torch_dtype", "dtype")  # what configurations say of the file beside them
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
 
 
@@ -70,11 +71,34 @@ class StableDiffusion:
         """The UNet on the CPU, frozen, in `dtype`."""
         return self._build(self._source, "unet", UNet2DConditionModel, dtype)
 
+    def part_tensors(self, part: str) -> dict[str, Tensor]:
+        """A part's tensors as they are in the model's files, or in those of the VAE that takes the place of its own."""
+        return (self._vae if part == "vae" else self._source).read(part)
+
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """The configuration of each part, with the schedule and the scale of latents that the model is used with."""
+        parts = {part: self._source.configs[part] for part in ("unet", *self.text_parts)}
+        parts["vae"] = {**self._vae.configs["vae"], "scaling_factor": self.latent_scale}
+        parts["scheduler"] = {
+            **(self._source.configs.get("scheduler") or usual_config(self.name, "scheduler")),
+            "prediction_type": self.prediction_type,
+            "rescale_betas_zero_snr": self.zero_terminal_snr,
+        }
+        return {part: {key: config[key] for key in config if key not in OF_ONE_FILE} for part, config in parts.items()}
+
     def tokenize(self, captions: Sequence[str], max_token_length: int, weighted: bool = False) -> list[Tokens]:
         """The tokens for each text encoder; captions beyond the length are cut."""
         if weighted:
             return [Tokens(*each.weighted(captions, max_token_length)) for each in self._tokenizers]
         return [Tokens(each(captions, max_token_length)) for each in self._tokenizers]
+
+    def add_word(self, word: str, vectors: int) -> None:
+        """Lets `word` be read as so many new tokens, in the order of adding; each encoder needs rows for them.
+
+        Raises InputError for a word that the vocabulary has, and for one that cannot stand in a caption.
+        """
+        for part, tokenizer in zip(self.text_parts, self._tokenizers, strict=True):
+            tokenizer.add_word(word, vectors, int(self._source.configs[part].get("vocab_size", text.END + 1)))
 
     def token_count(self, caption: str, weighted: bool = False) -> int:
         """How many tokens a caption has; `tokenize` cuts those beyond `max_token_length`."""

@@ -1,6 +1,8 @@
 """Captions to hidden states with a CLIP text model, longer ones than its 77 tokens too."""
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +23,9 @@ MAX_TOKEN_LENGTHS = (75, 150, 225)
 # What old configurations call the end marker, and what it is. transformers takes the old number to mean the highest
 # token of a caption, which is wrong for tokens that are learned and added behind.
 OLD_END, END = 2, 49407
+OPEN_CLIP_PADDING = "!"
+# What parts captions, marks weights, choices or the files of a prompt in one UI or another.
+MARKS = re.compile(r"[\s,:|\\()\[\]{}]")
 
 
 def load_text_encoder(
@@ -47,10 +52,33 @@ class Tokenizer:
 
     def __init__(self, folder: Path, padding: int | None = None) -> None:
         """`padding` fills up short captions; None stands for the end marker."""
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder)
-        self._start, self._end = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self._rules = _without_padding(tokenizer.backend_tokenizer)
+        self._start, self._end = tokenizer.bos_token_id, tokenizer.eos_token_id
         self._padding = self._end if padding is None else padding
         self._counts: dict[str, int] = {}
+        self._words: dict[str, list[int]] = {}
+        self._pattern: re.Pattern[str] | None = None
+
+    def add_word(self, word: str, count: int, vocabulary: int) -> None:
+        """From now on reads `word`, in capitals or not, as `count` tokens behind the `vocabulary` and earlier words.
+
+        Raises InputError for what the vocabulary or an earlier word already is, and for what captions cannot hold.
+        """
+        key = word.lower()
+        if not word or MARKS.search(word):
+            raise InputError(f"{word!r} cannot be a new word: leave out blanks and the marks , : | \\ ( ) [ ] {{ }}.")
+        if key in self._words:
+            raise InputError(f"the new word {word!r} is given twice; give the second another name.")
+        if self.count(word) < 2:
+            raise InputError(
+                f"{word!r} cannot be a new word, because the model's vocabulary has it; choose one of your own, such "
+                f"as <{word}>."
+            )
+        first = vocabulary + sum(map(len, self._words.values()))
+        self._words[key] = list(range(first, first + count))
+        self._pattern = words_pattern(self._words)
+        self._counts.clear()
 
     def count(self, caption: str, weighted: bool = False) -> int:
         """How many tokens a caption has, markers not counted, nor what `weighted` reads as weights.
@@ -62,8 +90,10 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the vocabulary, its rules and the padding, for what is kept of encoded captions."""
-        facts = f"{self._padding} {self._tokenizer.backend_tokenizer.to_str()}"
+        """A hash of the vocabulary, its rules and the padding, for what is kept of encoded captions; not of words that
+        were added, whose rows may change.
+        """
+        facts = f"{self._padding} {self._rules.to_str()}"
         return sha256(facts.encode()).hexdigest()[:32]
 
     def __call__(self, captions: Sequence[str], max_token_length: int) -> Tensor:
@@ -91,9 +121,47 @@ class Tokenizer:
 
     def _ids(self, caption: str) -> list[int]:
         """A caption's token ids without markers."""
-        # verbose=False: the warning about long captions is ours to give, once and in words.
-        ids: list[int] = self._tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"]
+        if self._pattern is None:
+            return self._known_ids(caption)
+        # A pattern in brackets splits into what is between its matches, and the matches at every second place.
+        pieces = enumerate(self._pattern.split(caption))
+        return [
+            token
+            for place, piece in pieces
+            for token in (self._new_ids(piece) if place % 2 else self._known_ids(piece))
+        ]
+
+    def _new_ids(self, piece: str) -> list[int]:
+        """Token ids of a new word, found by the pattern's own idea of capitals."""
+        found = (ids for word, ids in self._words.items() if re.fullmatch(re.escape(word), piece, re.IGNORECASE))
+        return next(found)
+
+    def _known_ids(self, caption: str) -> list[int]:
+        """Token ids of a text without new words."""
+        ids: list[int] = self._rules.encode(caption, add_special_tokens=False).ids
         return ids
+
+
+def _without_padding(rules: Any) -> Any:
+    """A tokenizer's rules in which an exclamation mark is a word like any other.
+
+    The folders of Stable Diffusion 2 and XL call it special, because OpenCLIP fills up with its token; so diffusers
+    reads it as padding in captions too, other than the models learned it and all web UIs have it.
+    """
+    content = json.loads(rules.to_str())
+    added = [token for token in content["added_tokens"] if token["content"] != OPEN_CLIP_PADDING]
+    if len(added) == len(content["added_tokens"]):
+        return rules
+    return type(rules).from_str(json.dumps(content | {"added_tokens": added}))
+
+
+def words_pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """Finds new words in a caption, in one group: whole words, or where a word begins or ends with a mark, that."""
+    alternatives = [
+        (r"(?<!\w)" if word[0].isalnum() else "") + re.escape(word) + (r"(?!\w)" if word[-1].isalnum() else "")
+        for word in sorted(words, key=len, reverse=True)
+    ]
+    return re.compile(f"({'|'.join(alternatives)})", re.IGNORECASE)
 
 
 def _windows(

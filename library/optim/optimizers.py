@@ -115,6 +115,11 @@ def check_optimizer(name: str, arguments: Arguments = (), rate: float = 1e-4) ->
         raise _refused(_recipe(name)[0], rate, parse_arguments(arguments), refusal) from None
 
 
+def finds_own_rate(name: str) -> bool:
+    """Whether an optimizer finds the step size by itself, and so needs one learning rate for all."""
+    return _recipe(name)[1].one_rate
+
+
 def learning_rates(optimizer: Optimizer) -> dict[str, float]:
     """Each group's rate by its name; of Prodigy the one it steps with, its estimate d times the rate."""
     return {

@@ -1,7 +1,7 @@
 """Learning-rate schedules: what part of its full rate each group of parameters has at a step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -49,7 +49,13 @@ def lr_factor(step: int, steps: int, warmup_steps: int, decay: Callable[[float],
 
 
 def build_schedule(
-    name: str, optimizer: Optimizer, steps: int, warmup_steps: int = 0, cycles: int = 1, power: float = 1.0
+    name: str,
+    optimizer: Optimizer,
+    steps: int,
+    warmup_steps: int = 0,
+    cycles: int = 1,
+    power: float = 1.0,
+    spans: Mapping[str, range] | None = None,
 ) -> LambdaLR:
     """The schedule of that name in `lookup.LR_SCHEDULES`, to be stepped after every step of the optimizer.
 
@@ -61,6 +67,8 @@ def build_schedule(
         warmup_steps: steps of the line up
         cycles: how often "cosine_with_restarts" starts
         power: the exponent of "polynomial"
+        spans: by the name of a group, the steps that are its whole run, with a warmup in proportion; its rate is 0
+            in all others
     """
     found = find_name(name, LR_SCHEDULES)
     if found is None:
@@ -69,9 +77,19 @@ def build_schedule(
         raise InputError(f'lr_scheduler: "{name}" is not known{hint}; known are {", ".join(LR_SCHEDULES)}.')
     decay: Decay = resolve(LR_SCHEDULES[found])
 
-    def factor_for(rate: float) -> Callable[[int], float]:
-        return lambda step: lr_factor(
-            step, steps, warmup_steps, lambda done: decay(done, cycles, power, rate)
-        )
+    def factor_for(rate: float, span: range) -> Callable[[int], float]:
+        warmup = warmup_steps if len(span) == steps else round(warmup_steps * len(span) / max(1, steps))
 
-    return LambdaLR(optimizer, [factor_for(group["lr"]) for group in optimizer.param_groups])
+        def progress(done: float) -> float:
+            return decay(done, cycles, power, rate)
+
+        def factor(step: int) -> float:
+            if step < span.start or span.stop <= step < steps:
+                return 0.0
+            return lr_factor(step - span.start, len(span), warmup, progress)
+
+        return factor
+
+    chosen = [(spans or {}).get(group.get("name", ""), range(steps)) for group in optimizer.param_groups]
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [factor_for(*each) for each in zip(rates, chosen, strict=True)])

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from library.settings.embedding_checks import embedding_mistakes
 from library.settings.fields import Settings
 from library.settings.tables import fit_bucket_range
+from library.settings.whole_checks import text_learns, text_rate, unet_learns, whole_mistakes
 
 # Without these nothing can start; what was said of them already is not said again.
 NEEDED = ("pretrained_model_name_or_path", "train_data_dir")
@@ -21,8 +23,11 @@ def find_mistakes(settings: Settings, told: list[str]) -> list[str]:
     mistakes = [
         *_model_mistakes(settings),
         *_data_mistakes(settings),
+        *_prior_mistakes(settings),
         *_bucket_mistakes(settings),
         *_learning_mistakes(settings),
+        *whole_mistakes(settings),
+        *embedding_mistakes(settings),
         *_file_mistakes(settings),
     ]
     return [mistake for mistake in mistakes if not any(name in mistake for name in told_names)]
@@ -61,10 +66,11 @@ def _data_mistakes(settings: Settings) -> Iterator[str]:
     tables = [settings, *settings.datasets, *(each for table in settings.datasets for each in table.subsets)]
     folders += [("conditioning_data_dir", table.conditioning_data_dir) for table in tables]
     for key, folder in dict.fromkeys(folders):
-        if folder is None:
+        if folder is None or (key == "reg_data_dir" and settings.num_class_images and not folder.exists()):
             continue
         if not folder.exists():
-            yield f"{key} '{folder}' does not exist; give an existing folder of pictures."
+            drawn = ", or set num_class_images to have it filled" if key == "reg_data_dir" else ""
+            yield f"{key} '{folder}' does not exist; give an existing folder of pictures{drawn}."
         elif not folder.is_dir():
             yield f"{key} '{folder}' is a file; give the folder that the pictures are in."
     files = [("in_json", settings.in_json)]
@@ -74,6 +80,27 @@ def _data_mistakes(settings: Settings) -> Iterator[str]:
             yield f"{key} '{file}' does not exist; give a JSON or JSONL file that names pictures."
     if not settings.caption_extension.startswith("."):
         yield f"caption_extension must begin with a dot, as in .txt, not '{settings.caption_extension}'."
+
+
+def _prior_mistakes(settings: Settings) -> Iterator[str]:
+    """What DreamBooth's settings ask of each other."""
+    told = any(subset.is_reg for table in settings.datasets for subset in table.subsets)
+    pictures = bool(settings.reg_data_dir or settings.num_class_images or told)
+    keeps_itself = settings.prior_preservation == "self"
+    if (settings.num_class_images or keeps_itself) and not settings.class_prompt:
+        name = "num_class_images" if settings.num_class_images else "prior_preservation = self"
+        yield f"{name} needs class_prompt, the words for the class, such as a photo of dog."
+    if keeps_itself and pictures:
+        yield (
+            "prior_preservation = self needs no class pictures; leave out reg_data_dir, num_class_images and "
+            "subsets with is_reg, or set it to pictures."
+        )
+    if settings.prior_preservation == "pictures" and not pictures:
+        yield "prior_preservation = pictures has none; set reg_data_dir, or num_class_images to have some drawn."
+    if settings.num_class_images and settings.datasets:
+        yield "num_class_images cannot be set with [[datasets]] tables; give the class a table of its own with is_reg."
+    if settings.class_prompt and not (pictures or settings.prior_preservation or settings.instance_prompt):
+        yield "class_prompt changes nothing by itself; set instance_prompt, num_class_images or prior_preservation."
 
 
 def _bucket_mistakes(settings: Settings) -> Iterator[str]:
@@ -102,15 +129,15 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
             "network_train_unet_only and network_train_text_encoder_only cannot both be set; "
             "choose one, or neither to train both parts."
         )
-    parts = ((settings.unet_lr, text_only), (settings.text_encoder_lr, unet_only))
-    rates = [rate for rate, is_frozen in parts if not is_frozen]
-    if rates and not any(settings.learning_rate if rate is None else rate for rate in rates):
+    reads = text_learns(settings) and text_rate(settings) > 0
+    if not (reads or unet_learns(settings) or (unet_only and text_only) or settings.embedding_only):
         yield "every learning rate is 0, so nothing would be learned; raise learning_rate."
-    learns = settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
-    if settings.cache_text_encoder_outputs and learns and not unet_only:
+    if settings.cache_text_encoder_outputs and reads:
+        adapters = "set network_train_unet_only or text_encoder_lr = 0"
+        remedy = "leave out train_text_encoder" if settings.trains_whole else adapters
         yield (
             "cache_text_encoder_outputs cannot be set while the text encoder learns, because what it makes of a "
-            "caption changes; set network_train_unet_only or text_encoder_lr = 0, or leave it out."
+            f"caption changes; {remedy}, or leave it out."
         )
     if settings.max_train_epochs is None and settings.lr_warmup_steps > settings.max_train_steps:
         yield (

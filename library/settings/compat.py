@@ -29,8 +29,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
 WAYS_TEXT = """
     xformers sdpa mem_eff_attn diffusers_xformers lowram highvram persistent_data_loader_workers
     cache_latents_to_disk text_encoder_batch_size skip_cache_check cache_info torch_compile dynamo_backend fp8_base
-    fp8_base_unet full_fp16 full_bf16 disable_mmap_load_safetensors
-    tokenizer_cache_dir fused_backward_pass ddp_timeout ddp_gradient_as_bucket_view
+    fp8_base_unet full_fp16 disable_mmap_load_safetensors tokenizer_cache_dir ddp_timeout ddp_gradient_as_bucket_view
     ddp_static_graph console_log_level console_log_file console_log_simple log_config
     num_cpu_threads_per_process gpu_ids
 """
@@ -47,7 +46,6 @@ REASONS = {
     "pictures come from train_data_dir or from the dataset tables": "dataset_class",
     "use dry_run to look at what would be trained": "debug_dataset output_config",
     "one network is trained on the base model as it is": "base_weights enable_base_weight",
-    "the text encoder is trained to the end or not at all": "stop_text_encoder_training train_text_encoder",
     "set lr_scheduler and its settings instead": """lr_scheduler_type lr_scheduler_args lr_decay_steps
         lr_scheduler_timescale lr_scheduler_min_lr_ratio""",
     "a resumed run takes its step and epoch from the state": """initial_epoch initial_step
@@ -101,6 +99,13 @@ OTHER_WORDS = {
     "metadata_file": "in_json",
     "trigger_word": "trigger_words",
     "activation_tags": "trigger_words",
+    "placeholder_token": "token_string",
+    "initializer_token": "init_word",
+    "num_vectors": "num_vectors_per_token",
+    "train_text_encoder_ti_frac": "ti_steps",
+    "instance_data_dir": "train_data_dir",
+    "class_data_dir": "reg_data_dir",
+    "with_prior_preservation": "prior_preservation",
 }
 
 

@@ -10,6 +10,9 @@ from library.settings.data_fields import (
     PictureFields,
     ValidationFields,
 )
+from library.settings.dreambooth_fields import DreamboothFields
+from library.settings.embedding_fields import EmbeddingFields
+from library.settings.prior_fields import PriorFields
 from library.settings.rules import Rule
 from library.settings.run_fields import (
     LearningFields,
@@ -33,7 +36,10 @@ GROUPS: dict[str, type] = {
     "pictures": PictureFields,
     "captions": CaptionFields,
     "buckets": BucketFields,
+    "prior": PriorFields,
     "network": NetworkFields,
+    "embedding": EmbeddingFields,
+    "dreambooth": DreamboothFields,
     "learning": LearningFields,
     "training": TrainingFields,
     "validation": ValidationFields,
@@ -49,7 +55,10 @@ class Settings(
     PictureFields,
     CaptionFields,
     BucketFields,
+    PriorFields,
     NetworkFields,
+    EmbeddingFields,
+    DreamboothFields,
     LearningFields,
     TrainingFields,
     ValidationFields,
@@ -60,6 +69,11 @@ class Settings(
     """All settings of one run. None means unset; `datasets` are the [[datasets]] of the TOML file."""
 
     datasets: tuple[DatasetTable, ...] = field(default=())
+
+    @property
+    def trains_whole(self) -> bool:
+        """Whether all weights of the model learn, because no network is named."""
+        return self.network_module is None
 
     def subset_tables(self) -> list[ResolvedSubset]:
         """Every subset of `datasets`, complete: subset beats dataset beats these settings."""

@@ -38,7 +38,8 @@ def read_settings(argv: list[str] | None = None, program: str = "train_network")
     except InputError as error:
         raise InputError(*complaints, *error.sentences) from error
     datasets = read_tables(tables, source, complaints)
-    settings = _finish(Settings(**_values(chosen, complaints), datasets=datasets), complaints)
+    settings = Settings(**_values(chosen, complaints), datasets=datasets)
+    settings = _finish(_fit_to(program, settings), complaints)
     _warn_of_overruled(on_line, datasets)
     complaints.extend(find_mistakes(settings, complaints))
     if complaints:
@@ -144,6 +145,18 @@ def _values(chosen: dict[str, Given], complaints: list[str]) -> dict[str, Any]:
         except ValueError as error:
             complaints.append(f"{given.where}: {error}")
     return values
+
+
+def _fit_to(program: str, settings: Settings) -> Settings:
+    """What each program takes for granted; adapters are small, so that ways to save memory are left to whole models."""
+    if program == "train_network" and settings.network_module is None:
+        settings = replace(settings, network_module="lora")
+    for name in ("full_bf16", "fused_backward_pass"):
+        if getattr(settings, name) and not settings.trains_whole:
+            off: dict[str, Any] = {name: False}
+            warn(f"'{name}' changes nothing: it is for the training of all weights, and an adapter's are few.")
+            settings = replace(settings, **off)
+    return settings
 
 
 def _finish(settings: Settings, complaints: list[str]) -> Settings:

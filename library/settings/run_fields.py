@@ -14,8 +14,11 @@ K_SAMPLERS = {f"k_{name}": name for name in ("lms", "euler", "euler_a", "dpm_2",
 class NetworkFields:
     """The network: what is learned on top of the base model."""
 
-    network_module: str = option(
-        "lora", "The kind of adapter.", choices=tuple(ADAPTERS), aliases={"networks.lora": "lora"}
+    network_module: str | None = option(
+        None,
+        "The kind of adapter; unset means lora in train_network.py, and all weights in train_dreambooth.py.",
+        choices=tuple(ADAPTERS),
+        aliases={"networks.lora": "lora"},
     )
     network_dim: int = option(16, "The rank: the inner width of each pair of matrices.", low=1)
     network_alpha: float = option(
@@ -76,7 +79,9 @@ class TrainingFields:
     noise_offset: float = option(0.0, "Adds this much of one random shade per channel to the noise.", low=0)
     min_timestep: int | None = option(None, "The lowest timestep that is trained.", low=0, high=999)
     max_timestep: int | None = option(None, "The timestep below which all are trained.", low=1, high=1000)
-    prior_loss_weight: float = option(1.0, "The weight of regularisation pictures in the loss.", low=0)
+    prior_loss_weight: float = option(
+        1.0, "The weight in the loss of class pictures, or of what prior_preservation = self keeps.", low=0
+    )
     dry_run: bool = option(False, "Checks everything, prints the plan and trains nothing.")
 
 
@@ -88,13 +93,15 @@ class SavingFields:
     output_name: str = option("last", "The name of the files, without an ending.")
     save_model_as: str = option(
         "safetensors",
-        "The layout of the file: safetensors is kohya's for every UI, diffusers is PEFT's.",
-        choices=("safetensors", "diffusers"),
+        "The layout: safetensors is one file for every UI, diffusers is PEFT's file or a whole model's folder, "
+        "and both writes whole models in both.",
+        choices=("safetensors", "diffusers", "both"),
+        aliases={"diffusers_safetensors": "diffusers"},
         refusals={"ckpt": PICKLE, "pt": PICKLE},
     )
     save_precision: str | None = option(
         None,
-        "The number format of the file; unset means fp32, as trained.",
+        "The number format of the file; unset means that of the trained weights, fp32 but for full_bf16.",
         choices=("fp32", "fp16", "bf16"),
         aliases={"float": "fp32"},
     )

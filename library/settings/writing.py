@@ -48,12 +48,13 @@ def write_settings(settings: Settings, path: Path | str) -> None:
 def settings_text(settings: Settings) -> str:
     """The TOML text: a section for each group, with the essentials and what differs from the defaults."""
     document: dict[str, Any] = {}
+    essentials = [name for name in ESSENTIALS if not (settings.trains_whole and name.startswith("network_"))]
     for section, group in GROUPS.items():
         values = {field.name: getattr(settings, field.name) for field in fields(group)}
         kept = {
             name: _plain(value)
             for name, value in values.items()
-            if value is not None and (value != DEFAULTS[name] or name in ESSENTIALS)
+            if value is not None and (value != DEFAULTS[name] or name in essentials)
         }
         if kept:
             document[section] = kept

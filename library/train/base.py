@@ -10,7 +10,11 @@ WORDS = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "
 
 
 def open_base(settings: Settings) -> Family:
-    """The base model that the settings name. Raises InputError where it is not what they say that it is."""
+    """The base model that the settings name.
+
+    It knows the new word of `token_string`. Raises InputError where it is not what they say that it is, or knew the
+    word before.
+    """
     family = open_family(settings.pretrained_model_name_or_path, settings.vae)
     for name, kind in NAMED.items():
         said = getattr(settings, name)
@@ -28,4 +32,6 @@ def open_base(settings: Settings) -> Family:
             "zero_terminal_snr needs a model that predicts v, for at the last timestep nothing but noise is left to "
             "predict it from; leave it out, or set v_parameterization = true for a model that was trained so."
         )
+    if settings.token_string:
+        family.add_word(settings.token_string, settings.num_vectors_per_token)
     return family

@@ -26,12 +26,19 @@ class TextReader:
     """The text encoders of a run, on its device; they are loaded when something is read that is not known yet."""
 
     def __init__(
-        self, family: Family, settings: Settings, compute: Compute, trained: bool, cache: TextCache | None = None
+        self,
+        family: Family,
+        settings: Settings,
+        compute: Compute,
+        trained: bool,
+        cache: TextCache | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        """`cache` keeps on disk what frozen encoders say."""
+        """`cache` keeps on disk what frozen encoders say; `dtype` is that of the weights, the computation's if None."""
         self.family, self.compute, self.trained, self.cache = family, compute, trained, cache
         self.max_token_length, self.clip_skip = settings.max_token_length, settings.clip_skip
         self.weighted = settings.weighted_captions
+        self.dtype = dtype or compute.dtype
         self.encoders: list[nn.Module] = []
         self.stays = True  # whether the encoders are needed on the device for every step
         self._known: dict[str, Condition] = {}
@@ -39,7 +46,7 @@ class TextReader:
     def load(self) -> list[nn.Module]:
         """The text encoders, on the device where they have not left it."""
         if not self.encoders:
-            loaded = self.family.load_text_encoders(self.compute.dtype)
+            loaded = self.family.load_text_encoders(self.dtype)
             self.encoders = [encoder.to(self.compute.device) for encoder in loaded]
         return self.encoders
 
@@ -124,8 +131,11 @@ class TextReader:
         return self.family.encode_text(encoders, [each.to(device) for each in tokens], self.clip_skip)
 
 
-def captions_of_run(datasets: Datasets, plan: Plan, prompts: Iterable[Prompt] = ()) -> Iterator[str]:
-    """Every text that the run will read: captions as they will come in each step, and the previews' prompts."""
+def captions_of_run(
+    datasets: Datasets, plan: Plan, prompts: Iterable[Prompt] = (), others: Iterable[str] = ()
+) -> Iterator[str]:
+    """Every text that the run will read: captions as they will come in each step, the previews' prompts, `others`."""
+    yield from others
     yield from _captions_of(datasets.train, plan)
     if datasets.validation:
         # It looks at the same captions each time.

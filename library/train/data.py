@@ -4,18 +4,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from library.data.buckets import place, subset_buckets
 from library.data.cache import Caches, LatentCache, MaskCache
 from library.data.dataset import DataOptions, Dataset, build_dataset
 from library.data.encoding import prepare_latents, prepare_masks
 from library.data.folders import Subset, find_subsets
+from library.data.pictures import Picture
 from library.data.validation import split_validation, validation_view
 from library.device import Compute
 from library.settings import DatasetTable, ResolvedSubset, Settings, SubsetTable
 from library.settings.tables import resolve_subset
+from library.train.identifier import check_identifier, with_prompts
 from library.train.vae import Vae
 
 
@@ -35,18 +39,15 @@ class Datasets:
 def find_pictures(settings: Settings) -> list[Subset]:
     """The pictures of `in_json`, the folders of `train_data_dir` and `reg_data_dir`, or those of the dataset tables."""
     if settings.datasets:
-        return [subset_of(resolved) for resolved in settings.subset_tables()]
+        return [with_prompts(subset_of(resolved), settings) for resolved in settings.subset_tables()]
     subsets = []
     if settings.in_json:
-        table = SubsetTable(image_dir=settings.train_data_dir, metadata_file=settings.in_json)
-        subsets.append(subset_of(resolve_subset(settings, DatasetTable(), table)))
+        subsets.append(_flat_subset(settings, settings.train_data_dir, metadata_file=settings.in_json))
     train_folder = None if settings.in_json else settings.train_data_dir
     for folder, is_reg in ((train_folder, False), (settings.reg_data_dir, True)):
         if folder:
-            table = SubsetTable(image_dir=folder, is_reg=is_reg)
-            defaults = subset_of(resolve_subset(settings, DatasetTable(), table))
-            subsets += find_subsets(folder, is_reg, defaults)
-    return subsets
+            subsets += find_subsets(folder, is_reg, _flat_subset(settings, folder, is_reg=is_reg))
+    return [with_prompts(subset, settings) for subset in subsets]
 
 
 def open_datasets(settings: Settings) -> Datasets:
@@ -63,6 +64,9 @@ def open_datasets(settings: Settings) -> Datasets:
         variants=settings.cache_variants if settings.cache_latents else None,
     )
     dataset = build_dataset(find_pictures(settings), options, settings.seed)
+    check_identifier(settings, dataset.pictures)
+    if settings.dry_run and settings.num_class_images:
+        dataset = dataset.with_pictures([*dataset.pictures, *_class_pictures_to_come(settings, dataset)])
     if settings.validation_split > 0:
         seed = settings.seed if settings.validation_seed is None else settings.validation_seed
         return Datasets(*split_validation(dataset, settings.validation_split, seed))
@@ -121,6 +125,23 @@ def _overflows(
                 raise
             return True
     return False
+
+
+def _flat_subset(settings: Settings, folder: Path | None, **table: Any) -> Subset:
+    """A folder that no dataset table names, with what the flat settings say."""
+    return subset_of(resolve_subset(settings, DatasetTable(), SubsetTable(image_dir=folder, **table)))
+
+
+def _class_pictures_to_come(settings: Settings, dataset: Dataset) -> list[Picture]:
+    """The class pictures that a dry run does not draw, so that its plan counts them all the same."""
+    folder = settings.reg_data_dir or Path("class pictures")
+    subset = with_prompts(_flat_subset(settings, folder, is_reg=True), settings)
+    placing = place(settings.resolution, subset_buckets(subset), subset)
+    held = sum(picture.subset.is_reg for picture in dataset.pictures)
+    missing = (settings.num_class_images or 0) - held
+    names = [f"class picture {number}" for number in range(missing)]
+    caption = subset.class_tokens or ""
+    return [Picture(folder / name, name, *settings.resolution, placing, caption, False, subset) for name in names]
 
 
 def subset_of(resolved: ResolvedSubset) -> Subset:

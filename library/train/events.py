@@ -1,7 +1,7 @@
 """What happens between the steps: validation, previews, checkpoints and states."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,21 @@ class Events:
             epoch = training.plan.position(step)[0]
             losses = {"average": self.report.smoothed}
             facts = replace(self.facts, steps=step, epoch=epoch, finished_at=time.time(), losses=losses)
-            training.model.result.write(path, facts)
-            self.report.say(f"step {step}: saved {path}")
+            self._write(self.outputs.places(path), facts)
+            averages = training.model.learner.averages
+            if averages:
+                with averages.in_place():
+                    self._write(self.outputs.average_places(path), facts)
             if with_state:
                 folder = self.outputs.save_state(path, self._state(step))
                 self.report.say(f"step {step}: saved {folder} to resume from")
         training.compute.wait()
+
+    def _write(self, places: Iterable[Path], facts: TrainingFacts) -> None:
+        """Writes what the model is just now."""
+        for place in places:
+            self.training.model.result.write(place, facts)
+            self.report.say(f"step {facts.steps}: saved {place}")
 
     def _state(self, step: int) -> State:
         learner = self.training.model.learner
@@ -118,7 +127,7 @@ class Events:
             "written": self.outputs.remember(),
             "started_at": self.facts.started_at,
         }
-        return State(learner.learned.state_dict(), learner.state(), progress, self.identity)
+        return State(learner.weights(), learner.state(), progress, self.identity)
 
 
 def _is_due(number: int, every: int | None) -> bool:

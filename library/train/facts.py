@@ -18,6 +18,7 @@ from library.seeds import derive_seed
 from library.settings import DatasetTable, ResolvedSubset, Settings
 from library.settings.tables import resolve_subset
 from library.train.data import Datasets, cache_folder, subset_of
+from library.train.identifier import with_prompts
 from library.train.learner import Learner, warmup_steps
 from library.train.plan import Plan
 from library.train.state import State
@@ -30,7 +31,8 @@ FREE_WORDS = """
     pretrained_model_name_or_path vae train_data_dir reg_data_dir in_json datasets network_weights
     train_batch_size gradient_accumulation_steps gradient_checkpointing mixed_precision
     cache_latents cache_text_encoder_outputs vae_batch_size cache_dir max_data_loader_n_workers skip_unreadable
-    cache_variants no_half_vae conditioning_data_dir
+    cache_variants no_half_vae conditioning_data_dir fused_backward_pass ema_device
+    num_class_images class_image_steps class_image_guidance
     training_comment no_metadata max_validation_steps
 """
 FREE_TO_CHANGE = frozenset(FREE_WORDS.split())
@@ -121,7 +123,8 @@ def training_facts(
 
 def _dataset_facts(settings: Settings, table: DatasetTable, whole: Dataset) -> dict[str, Any]:
     """What sd-scripts writes of one [[datasets]] in its metadata."""
-    subsets = [subset_of(resolve_subset(settings, table, subset)) for subset in table.subsets]
+    resolved = (resolve_subset(settings, table, subset) for subset in table.subsets)
+    subsets = [with_prompts(subset_of(each), settings) for each in resolved]
     dataset = whole.with_pictures(picture for picture in whole.pictures if picture.subset in subsets)
     pictures = Counter(picture.subset for picture in dataset.pictures)
     buckets = enumerate(dataset.bucket_counts().items())

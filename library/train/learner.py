@@ -1,7 +1,7 @@
-"""What learns: the adapters, their optimizer and learning rates, and one step of learning."""
+"""What learns, its optimizer and learning rates, and one step of learning."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,31 +10,43 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from library.device import Compute
 from library.errors import InputError
+from library.optim.one_by_one import OneByOne
 from library.optim.optimizers import build_optimizer, check_optimizer, learning_rates
 from library.optim.schedules import build_schedule
 from library.settings import Settings
+from library.settings.whole_checks import TO_THE_END, text_learns, text_rate
+from library.train.ema import PREFIX, Ema
+from library.train.embedding import PART, embedding_rate
 from library.train.learned import Learned
 
 
 def part_rates(settings: Settings, text_parts: Sequence[str] = ("text_encoder",)) -> dict[str, float]:
-    """The learning rate of each part that learns; a part with rate 0 is left out and gets no adapters.
+    """The learning rate of each part that learns; a part with rate 0 is left out and stays frozen.
 
     `text_parts` are the family's text encoders, which share one rate.
     """
     rates = {}
     if not settings.network_train_text_encoder_only:
         rates["unet"] = settings.learning_rate if settings.unet_lr is None else settings.unet_lr
-    if not settings.network_train_unet_only:
-        rate = settings.text_encoder_lr
-        rates |= dict.fromkeys(text_parts, settings.learning_rate if rate is None else rate)
+    if text_learns(settings):
+        rates |= dict.fromkeys(text_parts, text_rate(settings))
     rates = {part: rate for part, rate in rates.items() if rate > 0}
+    if settings.embedding_only:
+        rates = {}
+    if settings.token_string:
+        rates[PART] = embedding_rate(settings)
     if not rates:
         raise InputError("learning_rate, unet_lr and text_encoder_lr leave nothing to learn; set one above 0.")
     return rates
 
 
-def check_learning(settings: Settings) -> None:
+def check_learning(settings: Settings, processes: int = 1) -> None:
     """Finds wrong rates and optimizer_args while nothing has been loaded or written yet; raises InputError."""
+    if settings.fused_backward_pass and processes > 1:
+        raise InputError(
+            f"fused_backward_pass cannot be set with {processes} processes, because it keeps no gradients to add up; "
+            "leave it out, or start one process."
+        )
     rates = part_rates(settings)
     check_optimizer(settings.optimizer_type, settings.optimizer_args, max(rates.values()))
 
@@ -47,7 +59,11 @@ def warmup_steps(settings: Settings, steps: int) -> int:
 
 @dataclass
 class Learner:
-    """What learns, with everything that moves its weights."""
+    """What learns, with everything that moves its weights.
+
+    A part of `spans` learns in those steps alone, counted from 0, and is frozen in all others. Where weights are moved
+    `one_by_one`, the optimizer knows stand-ins for some of them.
+    """
 
     learned: Learned
     optimizer: torch.optim.Optimizer
@@ -55,33 +71,58 @@ class Learner:
     scaler: torch.amp.GradScaler
     compute: Compute
     max_grad_norm: float
+    spans: Mapping[str, range] = field(default_factory=dict)
+    one_by_one: OneByOne | None = None
+    averages: Ema | None = None
+
+    def __post_init__(self) -> None:
+        self._choose()
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         """All trained parameters, in a fixed order."""
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        return [parameter for group in self.optimizer.param_groups for parameter in self._weights(group)]
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the loss's gradients to those of the step."""
+        """Adds the loss's gradients to those of the step, or moves the weights by them at once."""
+        if self.one_by_one:
+            self.one_by_one.number = self.schedule.last_epoch
         self.scaler.scale(loss).backward()
 
     def step(self) -> Tensor:
         """Moves the weights by the gradients of all processes; returns the gradients' norm before clipping."""
-        self.compute.sum_gradients(self.parameters)
+        norm = self.one_by_one.take_norm() if self.one_by_one and self.one_by_one.in_backward else self._move()
+        self.schedule.step()
+        self._choose()
+        if self.averages:
+            self.averages.update(self.schedule.last_epoch)
+        return norm
+
+    def _move(self) -> Tensor:
+        """Moves the weights by the gradients that were added up; returns these gradients' norm."""
+        learning = [parameter for group in self._learning() for parameter in self._weights(group)]
+        self.compute.sum_gradients(learning)
         self.scaler.unscale_(self.optimizer)
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.max_grad_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(learning, self.max_grad_norm, norm)
+        if self.one_by_one:
+            for parameter in learning:
+                self.one_by_one.step(parameter)
+            return norm
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
         return norm
 
     def rates(self) -> dict[str, float]:
         """The learning rate of each part at this step, by TensorBoard tag."""
         return {f"lr/{name}": rate for name, rate in learning_rates(self.optimizer).items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """What has been learned, and its averages: copies on the CPU, for `restore`."""
+        return self.learned.state_dict() | (self.averages.state_dict() if self.averages else {})
 
     def state(self) -> dict[str, Any]:
         """What optimizer, schedule and loss scaling remember."""
@@ -93,19 +134,55 @@ class Learner:
 
     def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Takes up where a saved run stopped."""
-        self.learned.load(weights)
+        self.learned.load({name: tensor for name, tensor in weights.items() if not name.startswith(PREFIX)})
+        if self.averages:
+            self.averages.load(weights)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:  # empty where the run so far was not in fp16
             self.scaler.load_state_dict(state["scaler"])
+        self._choose()
+
+    def _learning(self) -> list[dict[str, Any]]:
+        """The optimizer's groups that learn in the coming step; the schedule counts the steps, after a resume too."""
+        frozen = {part for part, span in self.spans.items() if self.schedule.last_epoch not in span}
+        return [group for group in self.optimizer.param_groups if group.get("name") not in frozen]
+
+    def _choose(self) -> None:
+        """Asks for gradients of what learns in the coming step alone; no optimizer moves what has none."""
+        if not self.spans:
+            return
+        learning = [group["name"] for group in self._learning()]
+        for group in self.optimizer.param_groups:
+            for parameter in self._weights(group):
+                parameter.requires_grad_(group["name"] in learning)
+
+    def _weights(self, group: Mapping[str, Any]) -> list[nn.Parameter]:
+        """What one of the optimizer's groups stands for."""
+        found: list[nn.Parameter] = self.one_by_one.weights[group["name"]] if self.one_by_one else group["params"]
+        return found
 
 
 def build_learner(
-    settings: Settings, learned: Learned, rates: Mapping[str, float], compute: Compute, steps: int
+    settings: Settings,
+    learned: Learned,
+    rates: Mapping[str, float],
+    compute: Compute,
+    steps: int,
+    spans: Mapping[str, range] | None = None,
 ) -> Learner:
-    """Optimizer, schedule and loss scaling for what learns, each part at its own rate."""
+    """Optimizer, schedule and loss scaling for what learns, each part at its own rate.
+
+    The rate of a part of `spans` runs its whole course within them.
+    """
+    spans = spans or {}
     groups = [{"params": learned.parameters(part), "lr": rate, "name": part} for part, rate in rates.items()]
-    optimizer = build_optimizer(settings.optimizer_type, groups, settings.optimizer_args)
+    one_by_one = None
+    if settings.full_bf16 or settings.fused_backward_pass:
+        one_by_one = OneByOne(settings.optimizer_type, groups, settings.optimizer_args, settings.seed)
+        optimizer = one_by_one.optimizer
+    else:
+        optimizer = build_optimizer(settings.optimizer_type, groups, settings.optimizer_args)
     schedule = build_schedule(
         settings.lr_scheduler,
         optimizer,
@@ -113,7 +190,32 @@ def build_learner(
         warmup_steps(settings, steps),
         settings.lr_scheduler_num_cycles,
         settings.lr_scheduler_power,
+        spans,
     )
     scaler = torch.amp.GradScaler(compute.device.type, enabled=settings.mixed_precision == "fp16")
     scaler.scale(torch.zeros((), device=compute.device))  # makes its tensors, also where a first step has no samples
-    return Learner(learned, optimizer, schedule, scaler, compute, settings.max_grad_norm)
+    spans = _stopped(settings, rates, spans, steps)
+    clip, averages = settings.max_grad_norm, _averages(settings, learned, compute)
+    learner = Learner(learned, optimizer, schedule, scaler, compute, clip, spans, one_by_one, averages)
+    if one_by_one and settings.fused_backward_pass:
+        one_by_one.step_in_backward()
+    return learner
+
+
+def _averages(settings: Settings, learned: Learned, compute: Compute) -> Ema | None:
+    """The average of what learns, if one is asked for."""
+    if not settings.ema:
+        return None
+    return Ema(learned, settings.ema_decay, torch.device("cpu") if settings.ema_device == "cpu" else compute.device)
+
+
+def _stopped(
+    settings: Settings, parts: Iterable[str], spans: Mapping[str, range], steps: int
+) -> Mapping[str, range]:
+    """The spans of a run whose text encoders stop learning at a step; their rates follow the whole run's course."""
+    stop = settings.stop_text_encoder_training
+    if stop in TO_THE_END:
+        return spans
+    texts = [part for part in parts if part.startswith("text_encoder")]
+    whole = {part: spans.get(part, range(steps)) for part in texts}
+    return {**spans, **{part: range(span.start, min(span.stop, stop)) for part, span in whole.items()}}

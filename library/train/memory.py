@@ -1,113 +1,83 @@
-"""How much memory a run will take, counted without training: a forward pass of tensors that have shapes but no data."""
+"""How much memory a run will take, counted without training."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import psutil
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from library.data.buckets import Size
 from library.device import Compute
 from library.optim.optimizers import build_optimizer
 from library.settings import Settings
 from library.train.model import Model
+from library.train.tape import record
 
-
-class _Saved:
-    """Counts the bytes that autograd keeps for the backward pass, weights left out."""
-
-    def __init__(self, weights: Iterable[Tensor]) -> None:
-        self.held = list(weights)  # a freed storage's address would soon be another's
-        self.weights = {weight.untyped_storage()._cdata for weight in self.held}
-        self.kept: dict[int, Tensor] = {}  # by storage, so that views count once
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        """The hook for autograd; the tensor is held so that its storage's address stays its own."""
-        storage = tensor.untyped_storage()._cdata
-        if storage not in self.weights:
-            self.kept[storage] = tensor
-        return tensor
-
-    @property
-    def bytes(self) -> int:
-        """All that is kept so far."""
-        return sum(tensor.untyped_storage().nbytes() for tensor in self.kept.values())
+SAMPLE = 64  # rows and columns of the matrices on which an optimizer's state is measured
 
 
 def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, sizes: Sequence[Size]) -> float:
     """The most memory that training will hold on the device, in GB (10^9 bytes), for the largest bucket of `sizes`.
 
-    Weights, gradients, the optimizer's state, and what the forward pass keeps; the allocator's slack and the
-    driver's own share (some hundred MB on a GPU) come on top. On a CPU it is the memory of the whole process.
+    Weights and their average, the optimizer's state, and the most that gradients and what the forward pass keeps take
+    up together; the allocator's slack and the driver's own share (some hundred MB on a GPU) come on top. On a CPU it
+    is the memory of the whole process.
     """
-    trained = model.learner.parameters
+    averages = model.learner.averages.averages if model.learner.averages else []
     if compute.device.type == "cpu":
         fixed = psutil.Process().memory_info().rss
     else:
-        fixed = sum(each.nbytes for module in _resident(model) for each in (*module.parameters(), *module.buffers()))
-    gradients = sum(parameter.nbytes for parameter in trained)
-    states = sum(parameter.numel() for parameter in trained) * _state_bytes(settings, compute.device)
+        lasting = [each for module in _resident(model) for each in (*module.parameters(), *module.buffers())]
+        fixed = sum(each.nbytes for each in (*lasting, *averages) if each.device.type != "cpu")
     largest = max(sizes, key=lambda size: size[0] * size[1])
-    return (fixed + gradients + states + _activations(model, compute, settings, largest)) / 1e9
+    return (fixed + _states(model, settings, compute.device) + _passing(model, compute, settings, largest)) / 1e9
+
+
+def _passing(model: Model, compute: Compute, settings: Settings, size: Size) -> int:
+    """Bytes that come and go in a step, at the moment when they are most.
+
+    What the forward pass keeps is given back layer by layer in the backward pass, while gradients come.
+    """
+    trained = model.learner.parameters
+    gradients, largest = sum(each.nbytes for each in trained), max(each.numel() for each in trained)
+    tape = record(model, compute, settings, size)
+    # One by one a weight in bf16 is moved: it, its gradient and random numbers in 32 bits.
+    moved = 12 * largest if settings.full_bf16 else 0
+    # autocast remembers a weight in half precision until the forward pass ends, also where that keeps nothing else.
+    is_cast = compute.dtype != torch.float32 and settings.gradient_checkpointing
+    casts = sum(2 * each.numel() for each in trained if each.dtype == torch.float32) if is_cast else 0
+    before = gradients if settings.gradient_accumulation_steps > 1 or model.prior else 0
+    moments = [before + tape.kept + casts, moved + (0 if settings.fused_backward_pass else gradients)]
+    if settings.fused_backward_pass:
+        moments.append(tape.kept + tape.inside + moved + 4 * largest)
+        return max(moments)
+    arrived = before or gradients - sum(layer.gradients for layer in tape.layers)
+    for layer in reversed(tape.layers):
+        arrived += 0 if before else layer.gradients
+        moments.append(layer.kept + tape.inside + arrived)
+    return max(moments)
+
+
+def _states(model: Model, settings: Settings, device: torch.device) -> float:
+    """Bytes of the optimizer's state for all that learns."""
+    numbers: Counter[tuple[int, ...]] = Counter()
+    for parameter in model.learner.parameters:
+        numbers[tuple(parameter.shape[2:])] += parameter.numel()
+    return sum(count * _state_bytes(settings, device, kernel) for kernel, count in numbers.items())
 
 
 def _resident(model: Model) -> list[nn.Module]:
     """The modules that stay on the device while training: a frozen text encoder leaves it once it has been read."""
-    return [model.unet, *(model.reader.encoders if model.reader.stays else [])]
+    held = model.prior.held if model.prior else ()
+    return [model.unet, *held, *(model.reader.encoders if model.reader.stays else [])]
 
 
-def _state_bytes(settings: Settings, device: torch.device) -> float:
-    """Bytes of optimizer state for each trained number, seen on one small matrix."""
-    parameter = nn.Parameter(torch.zeros(64, 64, device=device))
+def _state_bytes(settings: Settings, device: torch.device, kernel: tuple[int, ...] = ()) -> float:
+    """Bytes of optimizer state for each trained number, seen on weights of few channels with that kernel."""
+    parameter = nn.Parameter(torch.zeros(SAMPLE, SAMPLE, *kernel, device=device))
     parameter.grad = torch.zeros_like(parameter)
     optimizer = build_optimizer(settings.optimizer_type, [{"params": [parameter], "lr": 1e-4}], settings.optimizer_args)
     optimizer.step()
     state = optimizer.state[parameter].values()
     return sum(each.nbytes for each in state if isinstance(each, Tensor)) / parameter.numel()
-
-
-def _activations(model: Model, compute: Compute, settings: Settings, size: Size) -> int:
-    """Bytes that one batch's forward passes keep; with checkpointing, inputs of blocks and one block's inside."""
-    units = _checkpointed_units(model.unet) if settings.gradient_checkpointing else []
-    if not units:
-        return _forward(model, compute, settings, size, [])[0]
-    kept = _forward(model, compute, settings, size, [])[0]
-    model.unet.disable_gradient_checkpointing()
-    _, largest = _forward(model, compute, settings, size, units)
-    model.unet.enable_gradient_checkpointing()
-    return kept + largest
-
-
-def _checkpointed_units(unet: nn.Module) -> list[nn.Module]:
-    """The pieces that gradient checkpointing computes again, one at a time: resnets and attentions in the blocks."""
-    blocks = [block for block in unet.modules() if hasattr(block, "gradient_checkpointing")]
-    lists = [each for block in blocks for each in block.children() if isinstance(each, nn.ModuleList)]
-    return [unit for each in lists for unit in each if not hasattr(unit, "gradient_checkpointing")]
-
-
-def _forward(
-    model: Model, compute: Compute, settings: Settings, size: Size, units: Sequence[nn.Module]
-) -> tuple[int, int]:
-    """Bytes kept by the whole pass, and by that of `units` that keeps most."""
-    unet, device, reader = model.unet, compute.device, model.reader
-    batch, (width, height) = settings.train_batch_size, size
-    condition = reader.read([""] * batch)  # real numbers, for frozen encoders remember them
-    growth: list[int] = [0]
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        modules = (unet, *reader.encoders)
-        real = [each for module in modules for each in (*module.parameters(), *module.buffers())]
-        saved = _Saved([*real, *(fake.from_tensor(each) for each in real)])
-        handles = []
-        for unit in units:
-            handles.append(unit.register_forward_pre_hook(lambda *_: growth.append(-saved.bytes)))
-            handles.append(unit.register_forward_hook(lambda *_: growth.append(growth.pop() + saved.bytes)))
-        with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor), compute.autocast():
-            if reader.trained:
-                condition = reader.read([""] * batch)
-            noisy = torch.zeros(batch, unet.config.in_channels, height // 8, width // 8, device=device)
-            timesteps = torch.zeros(batch, dtype=torch.int64, device=device)
-            model.family.predict(unet, noisy, timesteps, condition)
-        for handle in handles:
-            handle.remove()
-        return saved.bytes, max(growth)

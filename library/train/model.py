@@ -1,8 +1,9 @@
-"""The model of a run: the base model's frozen parts, the adapters on them, and the optimizer."""
+"""The model of a run: the base model's parts, what learns of them or on them, and the optimizer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from library.adapters.keys import dims_of
@@ -12,9 +13,15 @@ from library.errors import InputError
 from library.models.family import Family
 from library.settings import Settings
 from library.train.captions import TextReader
+from library.train.embedding import PART, NewWord, Pivot, embedding_spans, start_word
+from library.train.embedding_result import EmbeddingResult, PivotResult
+from library.train.learned import Learned
 from library.train.learner import Learner, build_learner, part_rates
+from library.train.model_result import ModelResult
+from library.train.prior import SelfPrior, adapter_prior, whole_prior
 from library.train.results import AdapterResult, Result, network_arguments
 from library.train.text_cache import open_text_cache
+from library.train.whole import WholeModel
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Model:
     reader: TextReader
     learner: Learner
     result: Result
+    prior: SelfPrior | None = None
 
 
 def build_model(settings: Settings, family: Family, compute: Compute, steps: int, captions: Iterable[str]) -> Model:
@@ -35,24 +43,59 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
     where the cache knows every caption.
     """
     rates = part_rates(settings, family.text_parts)
-    trained = any(part in rates for part in family.text_parts)
-    reader = TextReader(family, settings, compute, trained, open_text_cache(settings, family, compute))
+    trained, dtype = any(part in rates for part in (*family.text_parts, PART)), learning_dtype(settings, compute)
+    cache = open_text_cache(settings, family, compute)
+    reader = TextReader(family, settings, compute, trained, cache, dtype if trained else None)
     reader.learn_by_heart(captions)
-    unet = family.load_unet(compute.dtype).to(compute.device)
+    unet = family.load_unet(dtype if "unet" in rates else compute.dtype).to(compute.device)
     modules = {"unet": unet, **(dict(zip(family.text_parts, reader.load(), strict=True)) if trained else {})}
-    network = build_network(settings, family, {part: modules[part] for part in rates})
-    unet.train()
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    if trained:
-        for encoder in reader.load():
-            encoder.train()
-            if settings.gradient_checkpointing:
-                # transformers gave it another name in 5.23.
-                old = getattr(encoder, "gradient_checkpointing_enable", None)
-                getattr(encoder, "activation_checkpointing_enable", old)({"use_reentrant": False})
-    learner = build_learner(settings, network, rates, compute, steps)
-    return Model(family, unet, reader, learner, AdapterResult(settings, network))
+    learning = {part: module for part, module in modules.items() if part in rates}
+    if settings.trains_whole:
+        whole = WholeModel(learning)
+        result: Result = ModelResult(settings, family, whole)
+        learner = build_learner(settings, whole, rates, compute, steps)
+        prior = whole_prior(settings, compute, reader, unet)
+    else:
+        network = build_network(settings, family, learning) if learning else None
+        encoders = {part: modules[part] for part in family.text_parts if part in modules}
+        word = start_word(settings, family, encoders) if settings.token_string else None
+        learned, result = _combined(settings, network, word)
+        spans = embedding_spans(settings, list(rates), steps)
+        learner = build_learner(settings, learned, rates, compute, steps, spans)
+        if word:
+            learner.optimizer.register_step_post_hook(lambda *_: word.keep_usual())
+        prior = adapter_prior(settings, compute, reader, unet, network) if network else None
+    _make_ready(settings, unet, *(module for part, module in learning.items() if part != "unet"))
+    return Model(family, unet, reader, learner, result, prior)
+
+
+def _combined(settings: Settings, network: Network | None, word: NewWord | None) -> tuple[Learned, Result]:
+    """What learns, a network or a new word or both, and the files that it becomes."""
+    if network is None:
+        assert word is not None  # settings with which nothing learns are refused
+        return word, EmbeddingResult(settings, word)
+    if word is None:
+        return network, AdapterResult(settings, network)
+    return Pivot(network, word), PivotResult(AdapterResult(settings, network), EmbeddingResult(settings, word))
+
+
+def learning_dtype(settings: Settings, compute: Compute) -> torch.dtype:
+    """The number format of the parts that learn, or that adapters learn on; adapters themselves are in float32."""
+    if settings.trains_whole:
+        return torch.bfloat16 if settings.full_bf16 else torch.float32
+    return compute.dtype
+
+
+def _make_ready(settings: Settings, *modules: nn.Module) -> None:
+    """Lets parts of the model that gradients go through keep as much for them as the settings say."""
+    for module in modules:
+        module.train()
+        if settings.gradient_checkpointing and hasattr(module, "enable_gradient_checkpointing"):
+            module.enable_gradient_checkpointing()
+        elif settings.gradient_checkpointing:
+            # transformers gave it another name in 5.23.
+            old = getattr(module, "gradient_checkpointing_enable", None)
+            getattr(module, "activation_checkpointing_enable", old)({"use_reentrant": False})
 
 
 def build_network(settings: Settings, family: Family, modules: Mapping[str, nn.Module]) -> Network:

@@ -6,19 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL.PngImagePlugin import PngInfo
-
-from library.files import write_atomically
 from library.log import say
+from library.models.drawing import save_png
 from library.models.prompts import webui_text
 from library.settings import Settings, write_settings
+from library.settings.whole_checks import places
 from library.train.preview import Preview
 from library.train.state import State, save_state
 
 
 @dataclass
 class Outputs:
-    """Names and keeps the files of one run; only files that this run has written are ever removed."""
+    """Names and keeps the files of one run; only files that this run has written are ever removed.
+
+    A result goes by the name of its file; `places` says where it really lies.
+    """
 
     settings: Settings
     _epoch_files: list[tuple[int, Path]] = field(default_factory=list)
@@ -42,6 +44,14 @@ class Outputs:
         """The result after `step` finished steps."""
         return self.folder / f"{self.settings.output_name}-step{step:08d}.safetensors"
 
+    def places(self, model_file: Path) -> list[Path]:
+        """Where a result is written: its file, or for a whole model a folder of that name, or both."""
+        return places(self.settings, model_file.with_suffix(""))
+
+    def average_places(self, model_file: Path) -> list[Path]:
+        """Where the running average is written, if there is one: beside the result."""
+        return self.places(model_file.with_stem(f"{model_file.stem}-ema")) if self.settings.ema else []
+
     def sample_file(self, moment: str, number: int, seed: int) -> Path:
         """A preview; `moment` is e000002 or 000100 as in sd-scripts, `number` that of its prompt."""
         return self.folder / "sample" / f"{self.settings.output_name}_{moment}_{number:02d}_{seed}.png"
@@ -57,9 +67,7 @@ class Outputs:
 
     def save_picture(self, path: Path, preview: Preview) -> None:
         """Writes a preview with its prompt inside, as the web UIs do."""
-        information = PngInfo()
-        information.add_text("parameters", webui_text(preview.prompt, self.settings.output_name))
-        write_atomically(path, lambda file: preview.image.save(file, "png", pnginfo=information))
+        save_png(path, preview.image, webui_text(preview.prompt, self.settings.output_name))
 
     def save_state(self, model_file: Path, state: State) -> Path:
         """Writes what a later run resumes from, beside the result of the same moment."""
@@ -80,12 +88,12 @@ class Outputs:
         """Removes old epoch files; the last `save_last_n_epochs` of them stay, as in sd-scripts."""
         files, states = self.settings.save_last_n_epochs, self.settings.save_last_n_epochs_state
         numbers = [number for number, _ in self._epoch_files]
-        _clear(self._epoch_files, _count_limit(numbers, files), _count_limit(numbers, states or files))
+        self._clear(self._epoch_files, _count_limit(numbers, files), _count_limit(numbers, states or files))
 
     def clear_steps(self, step: int) -> None:
         """Removes old step files; those of the last `save_last_n_steps` steps stay, as in sd-scripts."""
         files, states = self.settings.save_last_n_steps, self.settings.save_last_n_steps_state
-        _clear(self._step_files, _span_limit(step, files), _span_limit(step, states or files))
+        self._clear(self._step_files, _span_limit(step, files), _span_limit(step, states or files))
 
     def remember(self) -> dict[str, Any]:
         """The files written so far, for the state."""
@@ -98,6 +106,16 @@ class Outputs:
         """Takes over the files of the run that is resumed."""
         self._epoch_files = [(number, self.folder / name) for number, name in written["epoch_files"]]
         self._step_files = [(number, self.folder / name) for number, name in written["step_files"]]
+
+    def _clear(self, files: list[tuple[int, Path]], oldest_file: int, oldest_state: int) -> None:
+        """Removes files and states that are older than what stays."""
+        for number, path in list(files):
+            results, state = [*self.places(path), *self.average_places(path)], state_folder(path)
+            old = [*(results if number < oldest_file else []), *([state] if number < oldest_state else [])]
+            for each in old:
+                _remove(each)
+            if not any(each.exists() for each in (*results, state)):
+                files.remove((number, path))
 
 
 def state_folder(model_file: Path) -> Path:
@@ -115,15 +133,12 @@ def _span_limit(now: int, wanted: int | None) -> int:
     return now - wanted if wanted else 0
 
 
-def _clear(files: list[tuple[int, Path]], oldest_file: int, oldest_state: int) -> None:
-    """Removes files and states that are older than what stays."""
-    for number, path in list(files):
-        state = state_folder(path)
-        if number < oldest_file and path.exists():
-            path.unlink()
-            say(f"removed {path}")
-        if number < oldest_state and state.exists():
-            shutil.rmtree(state)
-            say(f"removed {state}")
-        if not path.exists() and not state.exists():
-            files.remove((number, path))
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if not path.exists():
+        return
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    say(f"removed {path}")

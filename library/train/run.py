@@ -14,6 +14,7 @@ from library.models.family import Family
 from library.models.prompts import Prompt
 from library.settings import Settings
 from library.settings.writing import settings_text
+from library.train.embedding_result import how_to_use
 from library.train.events import Events
 from library.train.loop import run_training
 from library.train.model import Model
@@ -87,7 +88,10 @@ def run(settings: Settings, events: Events, state: State | None, dataset: Datase
     say(f"trained for {minutes:.1f} minutes, peak memory {peak_memory_gb(training.compute.device):.1f} GB.")
     if status == 0:
         kind, outputs = training.model.result.kind, events.outputs
-        say(f"The {kind} is {outputs.final_file}; its settings are in {outputs.settings_file}.")
+        places = " and ".join(map(str, outputs.places(outputs.final_file)))
+        say(f"The {kind} is {places}; its settings are in {outputs.settings_file}.")
+        if word := how_to_use(settings, outputs.final_file.with_suffix("")):
+            say(word)
     say(f"The curves: tensorboard --logdir {settings.logging_dir}")
     for path, reason in dataset.skipped.items():
         say(f"left out, because it cannot be read: {path} ({reason})")

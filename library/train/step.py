@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -32,6 +33,16 @@ class Batch:
     sizes: Tensor | None = None
 
 
+class Question(NamedTuple):
+    """What the model is asked: noisy latents (batch, 4, height / 8, width / 8) with their timesteps (batch,), and the
+    right answer, shaped as they are.
+    """
+
+    noisy: Tensor
+    timesteps: Tensor
+    target: Tensor
+
+
 @dataclass(frozen=True)
 class Objective:
     """What is asked of the prediction: schedule, range of timesteps, noise and weighting."""
@@ -43,18 +54,8 @@ class Objective:
     lowest_timestep: int = 0
     highest_timestep: int = 1000
 
-    def losses(
-        self,
-        family: Family,
-        unet: nn.Module,
-        batch: Batch,
-        condition: Condition,
-        timesteps: Tensor | None = None,
-    ) -> Tensor:
-        """The weighted loss of each sample, (batch,), in float32.
-
-        `timesteps` (batch,) are drawn from the samples' own seeds unless given.
-        """
+    def question(self, family: Family, batch: Batch, timesteps: Tensor | None = None) -> Question:
+        """The question about each sample, from its own seeds; so are the timesteps (batch,), unless they are given."""
         device = batch.mean.device
         latents = sample_latents(batch.mean, batch.logvar, purposes(batch.draws, "latent")) * family.latent_scale
         noise = draw_noise(purposes(batch.draws, "noise"), latents.shape[1:], self.noise_offset).to(device)
@@ -63,8 +64,14 @@ class Objective:
             timesteps = draw_timesteps(seeds, self.lowest_timestep, self.highest_timestep)
         timesteps = timesteps.to(device)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
+        return Question(noisy, timesteps, self.schedule.target(latents, noise, timesteps, self.prediction_type))
+
+    def losses(
+        self, family: Family, unet: nn.Module, batch: Batch, condition: Condition, question: Question
+    ) -> Tensor:
+        """The weighted loss of each sample's answer under `condition`, (batch,), in float32."""
+        noisy, timesteps, target = question
         prediction = family.predict(unet, noisy, timesteps, condition._replace(sizes=batch.sizes))
-        target = self.schedule.target(latents, noise, timesteps, self.prediction_type)
         losses = per_sample_loss(prediction, target, batch.mask)
         if self.min_snr_gamma:
             snr = self.schedule.snr(timesteps)

@@ -1,6 +1,6 @@
 """What a run is made of, and one step of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,16 +31,29 @@ class Training:
         `number` is the step's own, from 0. The loss is the mean over the effective batch: each sample's weight is
         already divided by their number.
         """
-        model = self.model
+        learner = self.model.learner
         total = torch.zeros((), device=self.compute.device)
         for part, batch in enumerate(batches):
             # Dropout is the one draw that torch makes by itself; seeded, it is the same after a resume.
             torch.manual_seed(derive_seed(self.seed, "dropout", number, part, self.compute.rank))
-            with self.compute.autocast():
-                condition = model.reader.read(batch.captions)
-                losses = self.objective.losses(model.family, model.unet, batch, condition)
-            loss = losses.sum()
-            model.learner.backward(loss)
-            total += loss.detach()
-        norm = model.learner.step()
+            for loss in self._losses(batch):
+                learner.backward(loss)
+                total += loss.detach()
+        norm = learner.step()
         return self.compute.sum_over_processes(total), norm
+
+    def _losses(self, batch: Batch) -> Iterator[Tensor]:
+        """The loss of a batch, and that of the prior where the run has one.
+
+        One after the other, so that what the first one's backward pass needs is gone before the second is computed.
+        """
+        model, objective = self.model, self.objective
+        with self.compute.autocast():
+            question = objective.question(model.family, batch)
+            condition = model.reader.read(batch.captions)
+            losses = objective.losses(model.family, model.unet, batch, condition, question)
+        yield losses.sum()
+        if model.prior:
+            with self.compute.autocast():
+                losses = model.prior.losses(model, objective, batch, question)
+            yield losses.sum()

@@ -41,7 +41,8 @@ class Validation:
                 condition = model.reader.read(batch.captions)
                 for fraction in FRACTIONS:
                     timesteps = torch.full((len(batch.draws),), int(fraction * self.objective.schedule.steps))
-                    losses = self.objective.losses(model.family, model.unet, batch, condition, timesteps)
+                    question = self.objective.question(model.family, batch, timesteps)
+                    losses = self.objective.losses(model.family, model.unet, batch, condition, question)
                     total += torch.stack((losses.sum(), torch.ones_like(losses).sum()))
         loss, count = compute.sum_over_processes(total).tolist()
         return float(loss / count)

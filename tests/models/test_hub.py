@@ -1,5 +1,6 @@
 """Models from the hub: which files are fetched, and what is said when it does not work."""
 
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +61,15 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, answer: list[str] | Exception) 
 def test_only_what_is_needed_is_fetched(fetched: list[list[str]]) -> None:
     assert hub.download("user/model", ["unet", "vae", "text_encoder"]) == Path("somewhere")
     assert fetched == [[*hub.SMALL_FILES, *WEIGHTS]]
+
+
+def test_both_text_encoders_and_tokenizers_of_xl(fetched: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"text_encoder{end}/model{kind}.safetensors" for end in ("", "_2") for kind in ("", ".fp16")]
+    more = ["tokenizer_2/merges.txt", "text_encoder_2/config.json", "text_encoder_2/model.onnx"]
+    answer_with(monkeypatch, [*names, *more, "unet/config.json"])
+    hub.download("user/model", ["unet", "text_encoder", "text_encoder_2"])
+    chosen = [name for name in [*names, *more] if any(fnmatch(name, pattern) for pattern in fetched[0])]
+    assert chosen == [names[0], names[2], *more[:2]]
 
 
 def test_one_part_is_fetched_alone(fetched: list[list[str]]) -> None:

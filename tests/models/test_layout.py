@@ -105,6 +105,13 @@ def test_a_module_is_built_of_its_tensors_alone() -> None:
             build(lambda: nn.Linear(3, 2), wrong, torch.float16, "toy")
 
 
+def test_weights_lie_where_torch_would_put_them() -> None:
+    weight = torch.arange(7.0)[1:].view(2, 3)  # as in a mapped file, at any place
+    assert weight.data_ptr() % 64
+    module = build(lambda: nn.Linear(3, 2, bias=False), {"weight": weight}, torch.float32, "toy")
+    assert torch.equal(module.weight, weight) and module.weight.data_ptr() % 64 == 0
+
+
 def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
     file, computed = tmp_path / "a", []
 

@@ -39,3 +39,6 @@ def test_open_clip_and_back() -> None:
     back = from_open_clip(named | {"logit_scale": torch.ones(())})
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[key], tensor) for key, tensor in tensors.items())
+    turned = named | {"text_projection.weight": named["text_projection"].t()}
+    del turned["text_projection"]  # as some files have it
+    assert torch.equal(from_open_clip(turned)["text_projection.weight"], tensors["text_projection.weight"])

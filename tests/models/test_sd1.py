@@ -133,7 +133,7 @@ def test_the_parts_compute_what_diffusers_and_transformers_compute(family: SD1, 
     torch.testing.assert_close(condition.hidden, theirs(tokens[0].ids[:, 0]).last_hidden_state)
     noisy, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([500])
     answer = family.predict(family.load_unet(torch.float32), noisy, timesteps, condition)
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    unet = toys.aligned(UNet2DConditionModel.from_pretrained(folder / "unet"))
     assert torch.equal(answer, unet(noisy, timesteps, condition.hidden).sample)
 
 
@@ -169,7 +169,7 @@ def test_training_and_drawing_predict_the_same(family: SD1) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_latents_of_pictures_and_back(family: SD1, folder: Path, dtype: torch.dtype) -> None:
     vae = family.load_vae(dtype)
-    theirs = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype)
+    theirs = toys.aligned(AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype))
     pixels = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):  # which must not touch the VAE
         mean, logvar = family.encode_images(vae, pixels)

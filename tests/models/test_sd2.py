@@ -8,8 +8,9 @@ from diffusers import StableDiffusionPipeline
 
 from library.models.family import open_family
 from library.models.original import UNET
-from library.weights import load_tensors, save_tensors
+from library.weights import load_tensors, read_header, save_tensors
 from tests.toy_families import write_toy, write_toy_file
+from tests.toys import aligned
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,8 @@ def test_it_is_recognised_and_named(folder: Path, tmp_path: Path) -> None:
     assert predicts_v.base_model_version == "sd_v2_v"
     assert predicts_v.architecture == "stable-diffusion-v2-768-v"
     assert predicts_v.prediction_type == "v_prediction"
+    family.prediction_type = "v_prediction"  # as a setting may say of a file that says nothing
+    assert (family.base_model_version, family.architecture) == ("sd_v2_v", "stable-diffusion-v2-768-v")
 
 
 def test_layers_of_adapters(folder: Path) -> None:
@@ -38,6 +41,7 @@ def test_layers_of_adapters(folder: Path) -> None:
 def test_captions_are_read_as_diffusers_reads_them(folder: Path) -> None:
     family, pipeline = open_family(str(folder)), StableDiffusionPipeline.from_pretrained(folder)
     tokens = family.tokenize(["a dog"], 75)
+    aligned(pipeline.text_encoder)
     [(ids, _)] = tokens
     assert ids[0, 0, -1] == 0 and (ids == 49407).sum() == 1
     condition = family.encode_text(family.load_text_encoders(torch.float32), tokens)
@@ -66,3 +70,13 @@ def test_a_file_that_says_nothing_is_told_by_its_bias(tmp_path: Path, spread: fl
     structure = {"easel.structure": '{"unet_heads": 4, "unet_groups": 8, "vae_groups": 4, "text_heads": 4}'}
     save_tensors(path, tensors, structure)
     assert open_family(str(path)).prediction_type == prediction_type
+
+
+def test_files_without_the_unused_layer_are_read_too(folder: Path, tmp_path: Path) -> None:
+    path = write_toy_file(tmp_path / "model.safetensors", "sd2")
+    tensors = load_tensors(path)
+    last = "cond_stage_model.model.transformer.resblocks.3."
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(last)}
+    assert len(tensors) - len(kept) == 12
+    save_tensors(path, kept, read_header(path)[0])
+    assert open_family(str(path)).fingerprint("text_encoder") == open_family(str(folder)).fingerprint("text_encoder")

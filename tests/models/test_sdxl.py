@@ -6,8 +6,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from library.errors import InputError
 from library.models.family import Family, open_family
-from tests.toy_families import real_unet, write_toy, write_toy_file
+from library.weights import load_tensors, read_header, save_tensors
+from tests.toy_families import real_modules, real_unet, write_toy, write_toy_file
+from tests.toys import aligned
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,10 @@ def family(folder: Path) -> Family:
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> StableDiffusionXLPipeline:
-    return StableDiffusionXLPipeline.from_pretrained(folder)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder)
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2):
+        aligned(part)
+    return pipeline
 
 
 def test_facts_of_the_family(family: Family) -> None:
@@ -48,6 +54,16 @@ def test_the_layers_of_both_text_encoders(family: Family) -> None:
         layers = family.adapter_layers(encoder, part)
         assert len(layers) == 18
         assert f"{prefix}text_model_encoder_layers_2_mlp_fc1" in layers.values()
+
+
+def test_the_real_text_encoders_have_72_and_192_layers(family: Family) -> None:
+    modules = real_modules("sdxl")
+    leaves = [*(f"self_attn_{leaf}_proj" for leaf in ("q", "k", "v", "out")), "mlp_fc1", "mlp_fc2"]
+    for part, prefix, count in (("text_encoder", "lora_te1", 12), ("text_encoder_2", "lora_te2", 32)):
+        start = f"{prefix}_text_model_encoder_layers"
+        layers = family.adapter_layers(modules[part], part)
+        assert set(layers.values()) == {f"{start}_{number}_{leaf}" for number in range(count) for leaf in leaves}
+        assert len(layers) == 6 * count
 
 
 def test_captions_are_read_as_diffusers_reads_them(family: Family, pipeline: StableDiffusionXLPipeline) -> None:
@@ -105,3 +121,59 @@ def test_a_file_that_predicts_v_says_so(tmp_path: Path) -> None:
     assert open_family(str(write_toy_file(tmp_path / "v.safetensors", "sdxl", "v_prediction"))).prediction_type == (
         "v_prediction"
     )
+
+
+CLIP_L, CLIP_G = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_file(tmp_path_factory.mktemp("sdxl") / "model.safetensors", "sdxl")
+
+
+def assert_same_weights(family: Family, path: Path) -> None:
+    """Every part in the file is that of the model."""
+    other = open_family(str(path))
+    parts = ("unet", "vae", *family.text_parts)
+    assert [other.fingerprint(part) for part in parts] == [family.fingerprint(part) for part in parts]
+
+
+def test_what_else_files_hold_is_passed_over(family: Family, file: Path, tmp_path: Path) -> None:
+    extra = {f"model_ema.diffusion_modelinput_blocks{number}": torch.zeros(1) for number in range(120)}
+    extra |= {"denoiser.sigmas": torch.zeros(1000), "model_ema.num_updates": torch.tensor(7)}
+    extra |= {CLIP_L + "text_model.embeddings.position_ids": torch.arange(77)[None]}
+    extra |= {CLIP_L + "text_projection.weight": torch.zeros(24, 24), CLIP_L + "logit_scale": torch.zeros(())}
+    extra |= {"first_stage_model.model_ema.decay": torch.zeros(()), "first_stage_model.loss.logvar": torch.zeros(())}
+    save_tensors(tmp_path / "a.safetensors", load_tensors(file) | extra, read_header(file)[0])
+    assert_same_weights(family, tmp_path / "a.safetensors")
+
+
+def test_a_projection_in_the_other_direction_and_no_logit_scale(family: Family, file: Path, tmp_path: Path) -> None:
+    tensors = load_tensors(file)
+    tensors[CLIP_G + "text_projection.weight"] = tensors.pop(CLIP_G + "text_projection").t()
+    del tensors[CLIP_G + "logit_scale"]
+    save_tensors(tmp_path / "a.safetensors", tensors, read_header(file)[0])
+    assert_same_weights(family, tmp_path / "a.safetensors")
+
+
+def test_a_missing_projection_is_named(file: Path, tmp_path: Path) -> None:
+    tensors = {key: each for key, each in load_tensors(file).items() if key != CLIP_G + "text_projection"}
+    save_tensors(tmp_path / "a.safetensors", tensors, read_header(file)[0])
+    with pytest.raises(InputError, match="text encoder 2 of .*1 tensors are missing, such as text_projection.weight"):
+        open_family(str(tmp_path / "a.safetensors")).load_text_encoders(torch.float32)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
+def test_half_precision_with_a_vae_in_float32(file: Path, tmp_path: Path, name: str) -> None:
+    tensors = load_tensors(file)
+    mixed = {key: each if key.startswith("first_stage_model.") else each.half() for key, each in tensors.items()}
+    if name.endswith("ckpt"):
+        torch.save({"state_dict": mixed, **read_header(file)[0]}, tmp_path / name)
+    else:
+        save_tensors(tmp_path / name, mixed, read_header(file)[0])
+    exact, loaded = open_family(str(file)), open_family(str(tmp_path / name))
+    assert loaded.fingerprint("vae") == exact.fingerprint("vae")
+    key = "mid_block.attentions.0.proj_in.weight"
+    expected = exact.load_unet(torch.float32).get_parameter(key).half()
+    assert torch.equal(loaded.load_unet(torch.float32).get_parameter(key), expected.float())
+    assert loaded.load_unet(torch.bfloat16).get_parameter(key).dtype == torch.bfloat16

@@ -1,24 +1,23 @@
 """Single-file models: every form of the same weights gives the same parts, and other files are named."""
 
 import json
+import os
+from math import prod
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from demo import structure
 from library.errors import InputError
 from library.models.family import open_family
-from library.models.layout import FILES, Source
-from library.models.single_file import STRUCTURE, open_file
+from library.models.layout import usual_config
+from library.models.single_file import LAYOUTS, STRUCTURE, WIDE_BIAS, open_file
 from tests import toys
+from tests.original_layout import Shapes, checkpoint
 
-PARTS = ("unet", "vae", "text_encoder")
 TEXT = "cond_stage_model.transformer."
 UNET = "model.diffusion_model."
 
@@ -151,47 +150,57 @@ def test_the_prediction_type_of_the_metadata(folder: Path, tmp_path: Path) -> No
         assert open_family(str(path)).prediction_type == expected
 
 
-def test_sizes_of_the_real_model_are_read_from_the_header(tmp_path: Path) -> None:
-    """A file as large as SD 1.5 in fp16, of which only the header is really there."""
-    path = tmp_path / "sd15.safetensors"
-    write_hollow(path, real_shapes())
-    source = open_file("sd15", path)
-    for part in PARTS:
-        real = json.loads((FILES / "sd1" / part / "config.json").read_text())
-        assert source.configs[part] == real
+@pytest.mark.parametrize(
+    ("name", "scale", "size"), [("sd1", 0.18215, 512), ("sd2", 0.18215, 512), ("sdxl", 0.13025, 1024)]
+)
+def test_sizes_of_the_real_models_are_read_from_the_header(tmp_path: Path, name: str, scale: float, size: int) -> None:
+    """A file as large as the real one in fp16, of which only the header is really there."""
+    path = tmp_path / "real.safetensors"
+    write_hollow(path, checkpoint(name))
+    source = open_file("real", path)
+    parts = ("unet", "vae", *LAYOUTS[name])
+    assert {part: source.configs[part] for part in parts} == {part: usual_config(name, part) for part in parts}
     family = open_family(str(path))
-    assert (family.default_size, family.latent_scale, family.prediction_type) == (512, 0.18215, "epsilon")
+    assert family.name == name
+    assert (family.default_size, family.latent_scale, family.prediction_type) == (size, scale, "epsilon")
 
 
-def real_shapes() -> dict[str, list[int]]:
-    """SD 1.5's tensors by their names in the original layout."""
-    configs = {part: json.loads((FILES / "sd1" / part / "config.json").read_text()) for part in PARTS}
-    with init_empty_weights():
-        unet = UNet2DConditionModel.from_config(configs["unet"])
-        vae = AutoencoderKL.from_config(configs["vae"])
-        encoder = CLIPTextModel(CLIPTextConfig.from_dict(configs["text_encoder"]))
-    shapes = {UNET + toys.original_unet_name(key): list(t.shape) for key, t in unet.state_dict().items()}
-    for key, tensor in vae.state_dict().items():
-        is_matrix = ".attentions." in key and tensor.ndim == 2
-        shapes["first_stage_model." + toys.original_vae_name(key)] = [
-            *tensor.shape,
-            *([1, 1] if is_matrix else []),
-        ]
-    for key, tensor in encoder.state_dict().items():
-        shapes[f"{TEXT}text_model.{key.removeprefix('text_model.')}"] = list(tensor.shape)
-    return shapes
+def test_real_files_of_xl_say_with_empty_tensors_that_they_predict_v(tmp_path: Path) -> None:
+    write_hollow(tmp_path / "a.safetensors", {**checkpoint("sdxl"), "v_pred": (0,), "ztsnr": (0,)})
+    family = open_family(str(tmp_path / "a.safetensors"))
+    assert (family.prediction_type, family.zero_terminal_snr) == ("v_prediction", True)
+    assert family.default_size == 1024
 
 
-def write_hollow(path: Path, shapes: dict[str, list[int]]) -> None:
-    """A safetensors file in fp16 whose tensors are a hole on the disk."""
+@pytest.mark.parametrize(("spread", "prediction", "size"), [(0.12, "v_prediction", 768), (0.07, "epsilon", 512)])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
+def test_real_files_of_sd2_predict_v_where_one_bias_is_wide(
+    tmp_path: Path, name: str, spread: float, prediction: str, size: int
+) -> None:
+    path, shapes = tmp_path / name, checkpoint("sd2")
+    filled = {WIDE_BIAS: torch.linspace(-1, 1, 320) * spread * 3**0.5}
+    if name.endswith("ckpt"):
+        torch.save({key: torch.zeros(()).expand(shape) for key, shape in shapes.items()} | filled, path)
+    else:
+        write_hollow(path, shapes, filled)
+    family = open_family(str(path))
+    assert (family.name, family.prediction_type, family.default_size) == ("sd2", prediction, size)
+    assert family.architecture == f"stable-diffusion-v2-{'768-v' if size == 768 else '512'}"
+
+
+def write_hollow(path: Path, shapes: Shapes, filled: dict[str, Tensor] | None = None) -> None:
+    """A safetensors file in fp16 whose tensors, but for those `filled`, are a hole on the disk."""
     header, end = {}, 0
     for key, shape in shapes.items():
-        start, end = end, end + 2 * int(torch.tensor(shape).prod())
+        start, end = end, end + 2 * prod(shape)
         header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
     content = json.dumps(header).encode()
     with open(path, "wb") as file:
         file.write(len(content).to_bytes(8, "little") + content)
         file.truncate(8 + len(content) + end)
+        for key, tensor in (filled or {}).items():
+            file.seek(8 + len(content) + header[key]["data_offsets"][0])
+            file.write(tensor.half().numpy().tobytes())
 
 
 def test_an_unusual_size_without_its_structure_is_refused(tensors, tmp_path: Path) -> None:
@@ -218,6 +227,7 @@ def test_a_broken_structure_is_refused(tensors, tmp_path: Path, words: str) -> N
         ("emb_params", "a textual inversion embedding"),
         ("control_model.input_blocks.0.0.weight", "a ControlNet"),
         ("down_blocks.0.resnets.0.conv1.weight", "a UNet of diffusers' layout alone"),
+        ("input_blocks.0.0.weight", "a UNet alone"),
         ("text_model.encoder.layers.0.mlp.fc1.weight", "a text encoder alone"),
         ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "a model with a transformer"),
         ("something", "no model that is known here (1 tensors: something)"),
@@ -235,9 +245,20 @@ def test_files_that_are_no_base_model(tmp_path: Path, key: str, words: str, endi
     assert f"{path} is {words}" in str(caught.value)
 
 
-def source_of(folder: Path, tensors: dict[str, Tensor], path: Path) -> Source:
-    """A changed toy, opened as a file."""
-    return open_file("a", Path(save(folder, tensors, path)))
+class Code:
+    """What runs code where a pickle is loaded without care."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("ran",)
+
+
+def test_a_pickle_with_code_in_it_is_refused(folder, tensors, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": tensors, "more": Code()}, "a.ckpt")
+    for name, vae in (("a.ckpt", None), (str(folder), "a.ckpt")):
+        with pytest.raises(InputError, match="a.ckpt: .*holds more than weights.*could run code, so it is not loaded"):
+            open_family(name, vae)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_damaged_parts_are_named(folder: Path, tensors, tmp_path: Path) -> None:

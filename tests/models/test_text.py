@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from library.errors import InputError
 from library.models import text
 from library.models.layout import FILES
 from tests import toys
+from tests.toy_families import toy_encoder, write_toy
 
 START, END = 49406, 49407
 
@@ -214,6 +215,30 @@ def test_both_generations_of_transformers(tokenizer, encoder, monkeypatch: pytes
     assert list(stems.values()) == list(text.adapter_layers(encoder, "lora_te").values())
 
 
+def test_the_pooled_vector_is_the_end_markers_whatever_old_configurations_call_it() -> None:
+    """A learned token stands behind all others in the vocabulary, the end marker too."""
+    encoder = toy_encoder("text_encoder_2", "gelu", vocabulary=49410)
+    plain = {key.removeprefix("text_model."): tensor for key, tensor in encoder.state_dict().items()}
+    config, tokens = encoder.config.to_dict(), torch.full((1, 1, 77), 49407)
+    tokens[0, 0, :3] = torch.tensor([49406, 320, 49409])
+    pooled = []
+    for facts in (config, config | {"eos_token_id": 2}, {k: v for k, v in config.items() if k != "eos_token_id"}):
+        loaded = text.load_text_encoder(facts, plain, torch.float32, "toy", projects=True)
+        states, found = text.read(loaded, tokens, 1)
+        torch.testing.assert_close(found, loaded.text_projection(states[:, 0, 3]))
+        pooled.append(found)
+    assert torch.equal(pooled[0], pooled[1]) and torch.equal(pooled[0], pooled[2])
+
+
+def test_an_exclamation_mark_is_a_word_where_folders_call_it_padding(tokenizer, tmp_path: Path) -> None:
+    write_toy(tmp_path, "sd2")
+    own = text.Tokenizer(tmp_path / "tokenizer", 0)
+    assert CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")("wow!").input_ids[1:-1] == [2781, 0]
+    assert own(["wow!"], 75)[0, 0, :5].tolist() == [49406, 2781, 256, 49407, 0]
+    assert torch.equal(own(["so! a cat !!"], 75)[0, 0, :6], tokenizer(["so! a cat !!"], 75)[0, 0, :6])
+    assert own.count("wow! !!!") == tokenizer.count("wow! !!!") == 3
+
+
 def test_the_files_name_of_a_path() -> None:
     expected = "text_model.encoder.layers.0.mlp.fc1"
     assert text.file_path("encoder.layers.0.mlp.fc1") == expected
@@ -224,3 +249,53 @@ def test_the_tokenizer_is_the_demo_models_own(tokenizer) -> None:
     own = text.Tokenizer(Path(__file__).parents[2] / "demo" / "model" / "tokenizer")
     caption = "A round, red Creature's hat — café №5 ☺"
     assert torch.equal(own([caption], 75), tokenizer([caption], 75))
+
+
+@pytest.fixture(scope="module")
+def taught() -> text.Tokenizer:
+    """A tokenizer that knows two new words."""
+    tokenizer = text.Tokenizer(FILES / "sd1" / "tokenizer")
+    tokenizer.add_word("<sks-cat>", 3, 49408)
+    tokenizer.add_word("zogblat", 1, 49408)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("caption", "ids"),
+    [
+        ("a <sks-cat> cat", [320, 49408, 49409, 49410, 2368]),
+        ("a<SKS-Cat>cat", [320, 49408, 49409, 49410, 2368]),
+        ("<\u017fks-cat>", [49408, 49409, 49410]),  # the long s, which is an s in capitals
+        ("Zogblat, cat", [49411, 267, 2368]),
+        ("zogblat<sks-cat>zogblat", [49411, 49408, 49409, 49410, 49411]),
+    ],
+)
+def test_new_words_become_new_tokens(taught: text.Tokenizer, caption: str, ids: list[int]) -> None:
+    assert taught([caption], 75)[0, 0, 1 : 1 + len(ids)].tolist() == ids
+    assert taught([caption], 75)[0, 0, 1 + len(ids)] == END
+    assert taught.count(caption) == len(ids)
+
+
+def test_pieces_of_other_words_are_no_new_words(taught: text.Tokenizer, tokenizer: text.Tokenizer) -> None:
+    captions = ["zogblats", "azogblat", "sks-cat", "a red cat"]
+    assert torch.equal(taught(captions, 75), tokenizer(captions, 75))
+
+
+def test_new_words_have_weights(taught: text.Tokenizer) -> None:
+    ids, weights = taught.weighted(["a (<sks-cat>:1.5) cat"], 75)
+    assert ids[0, 0, 1:6].tolist() == [320, 49408, 49409, 49410, 2368]
+    assert weights[0, 0, 1:6].tolist() == [1, 1.5, 1.5, 1.5, 1]
+    assert taught.count("(<sks-cat>:1.5)", weighted=True) == 3
+
+
+def test_a_new_word_is_cut_where_the_caption_is(taught: text.Tokenizer) -> None:
+    caption = "cat " * 74 + "<sks-cat>"
+    assert taught.count(caption) == 77
+    assert taught([caption], 75)[0, 0, -2:].tolist() == [49408, END]
+    assert taught([caption], 150)[0, 1, 1:4].tolist() == [49409, 49410, END]
+
+
+@effort(deadline=None)
+@given(st.lists(st.sampled_from(["<sks-cat>", "ZOGBLAT", "zog", "a", ",", "\u0130", " ", "<"])).map("".join))
+def test_new_words_are_counted_as_the_whole_is(taught: text.Tokenizer, caption: str) -> None:
+    assert taught.count(caption) == len(taught._ids(caption))

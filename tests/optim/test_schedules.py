@@ -84,3 +84,20 @@ def test_names_are_found_whatever_their_case_and_unknown_ones_refused() -> None:
     build_schedule("Cosine", optimizer_of(1.0), 10)
     with pytest.raises(InputError, match='lr_scheduler: "cosin" is not known.*did you mean "cosine"'):
         build_schedule("cosin", optimizer_of(1.0), 10)
+
+
+@pytest.mark.parametrize("name", LR_SCHEDULES)
+def test_a_span_is_a_whole_run_of_its_own(name: str) -> None:
+    """Two groups that take turns, and one that learns in all 20 steps."""
+    optimizer, short, long = optimizer_of(1e-3, 1e-3, 1e-3), optimizer_of(1e-3), optimizer_of(1e-3)
+    for group, title in zip(optimizer.param_groups, ("first", "second", "third"), strict=True):
+        group["name"] = title
+    spans = {"first": range(5), "second": range(5, 20)}
+    found = rates_of(optimizer, build_schedule(name, optimizer, 20, 4, 2, 1.5, spans), 20)
+    first = rates_of(short, build_schedule(name, short, 5, 1, 2, 1.5), 5)
+    second = rates_of(long, build_schedule(name, long, 15, 3, 2, 1.5), 15)
+    whole = optimizer_of(1e-3)
+    third = rates_of(whole, build_schedule(name, whole, 20, 4, 2, 1.5), 20)
+    assert [rates[0] for rates in found] == pytest.approx([rate for [rate] in first] + [0] * 15)
+    assert [rates[1] for rates in found] == pytest.approx([0] * 5 + [rate for [rate] in second])
+    assert [rates[2] for rates in found] == pytest.approx([rate for [rate] in third])

@@ -16,7 +16,10 @@ MISTAKES = [
         "train_data_dir 'nowhere' does not exist; give an existing folder of pictures.",
     ),
     ("--train_data_dir file", "train_data_dir 'file' is a file; give the folder that the pictures are in."),
-    ("--reg_data_dir nowhere", "reg_data_dir 'nowhere' does not exist; give an existing folder of pictures."),
+    (
+        "--reg_data_dir nowhere",
+        "reg_data_dir 'nowhere' does not exist; give an existing folder of pictures, or set num_class_images to have",
+    ),
     ("--pretrained_model_name_or_path ./no", "pretrained_model_name_or_path './no' does not exist; give"),
     (
         "--pretrained_model_name_or_path m.safetensors",

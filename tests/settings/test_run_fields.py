@@ -8,7 +8,7 @@ from library.settings.fields import RULES
 def test_defaults() -> None:
     network, learning = run_fields.NetworkFields(), run_fields.LearningFields()
     training, saving = run_fields.TrainingFields(), run_fields.SavingFields()
-    assert (network.network_module, network.network_dim, network.network_alpha) == ("lora", 16, 16.0)
+    assert (network.network_module, network.network_dim, network.network_alpha) == (None, 16, 16.0)
     assert (learning.learning_rate, learning.optimizer_type, learning.lr_scheduler) == (
         1e-4,
         "AdamW",

@@ -37,6 +37,17 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "network_args": st.lists(TEXTS.map("a=".__add__), max_size=3).map(tuple),
     "optimizer_args": st.lists(TEXTS.map("b=".__add__), max_size=3).map(tuple),
     "network_train_unet_only": st.just(False),
+    **dict.fromkeys(("instance_prompt", "class_prompt"), TEXTS),
+    "prior_preservation": st.none(),
+    "network_module": st.just("lora"),
+    **dict.fromkeys(("train_text_encoder", "full_bf16", "fused_backward_pass"), st.just(False)),
+    **dict.fromkeys(("learning_rate_te", "stop_text_encoder_training"), st.none()),
+    "token_string": st.just("<new>"),
+    "init_word": TEXTS,
+    "ti_steps": st.none() | st.integers(1, 4) | st.floats(0.001, 0.999),
+    "embedding_only": st.just(False),
+    "ema": st.just(True),
+    "save_model_as": st.sampled_from(["safetensors", "diffusers"]),
     "learning_rate": st.floats(1e-9, 1),
     "unet_lr": st.none() | st.floats(1e-9, 1),
     "lr_warmup_steps": st.integers(0, 5) | st.floats(0.001, 0.999),
@@ -129,8 +140,32 @@ def test_settings_come_back_equal(values: dict[str, Any]) -> None:
 @given(datasets=st.lists(DATASETS, min_size=1, max_size=3).map(tuple))
 def test_dataset_tables_come_back_equal(datasets: tuple[DatasetTable, ...]) -> None:
     Path("file.txt").touch()
-    settings = Settings(pretrained_model_name_or_path="a/b", datasets=datasets)
+    settings = Settings(pretrained_model_name_or_path="a/b", network_module="lora", datasets=datasets)
     assert _again(settings) == settings
+
+
+WHOLE = {
+    "network_module": None,
+    "train_text_encoder": True,
+    "learning_rate_te": 1e-6,
+    "stop_text_encoder_training": 7,
+    "full_bf16": True,
+    "fused_backward_pass": True,
+    "max_grad_norm": 0.0,
+    "mixed_precision": "bf16",
+    "ema": True,
+    "ema_decay": 0.99,
+    "ema_device": "cpu",
+    "save_model_as": "both",
+}
+
+
+def test_whole_models_come_back_equal() -> None:
+    settings = Settings(pretrained_model_name_or_path="a/b", train_data_dir=Path("pictures"), **WHOLE)
+    settings = replace(settings, min_bucket_reso=256)
+    write_settings(settings, "again.toml")
+    assert read_settings(["--config", "again.toml"], program="train_dreambooth") == settings
+    assert "network" not in tomllib.loads(Path("again.toml").read_text())
 
 
 def test_only_what_matters_is_written(read: Read) -> None:

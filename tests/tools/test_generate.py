@@ -11,9 +11,11 @@ from PIL import Image
 
 from library.adapters.keys import LoraWeights, to_kohya
 from library.errors import InputError
+from library.models.embeddings import Embedding, rows_of, write_embedding, write_pickle
 from library.models.family import open_family
 from library.models.prompts import Prompt
 from library.weights import save_tensors
+from tests.toy_families import write_toy
 from tests.toys import write_toy_sd1
 from tools import generate
 
@@ -240,3 +242,49 @@ def test_labels_say_seeds_where_they_do_not_stand_across() -> None:
     two_by_two = generate.lay_out(pictures, columns, prompts, 2)
     one_by_two = generate.lay_out(pictures[:2], columns[:1], prompts, 2)
     assert two_by_two.height > 2 * 256 > one_by_two.height
+
+
+@pytest.fixture(scope="module", params=["sd1", "sdxl"])
+def word(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model, and the file of a word that is a copy of two known ones."""
+    folder = write_toy(tmp_path_factory.mktemp("word") / request.param, request.param)
+    family = open_family(str(folder))
+    known = family.tokenize(["red dog"], 75)[0].ids[0, 0, 1:3].tolist()
+    encoders = zip(family.text_parts, family.load_text_encoders(torch.float32), strict=True)
+    embedding = Embedding("<toy>", {part: rows_of(encoder, known) for part, encoder in encoders})
+    write_embedding(folder.parent / "my dog.safetensors", embedding, {})
+    write_pickle(folder.parent / "fidget.pt", Embedding("<toy>", embedding.vectors), 1, "base")
+    return folder, folder.parent / "my dog.safetensors"
+
+
+def test_a_learned_word_is_drawn(
+    word: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, file = word
+    common = ("--model", model, "--width", 64, "--height", 64, "--output")
+    run(monkeypatch, *common, tmp_path / "known.png", "--prompt", "a red dog here")
+    for name, given in (("own", file), ("renamed", f"{file}:zogblat"), ("pickle", f"{file.with_name('fidget.pt')}:<p>")):
+        said = {"own": "<toy>", "renamed": "Zogblat", "pickle": "<p>"}[name]
+        run(monkeypatch, *common, tmp_path / f"{name}.png", "--prompt", f"a {said} here", "--embedding", given)
+        assert np.array_equal(Image.open(tmp_path / f"{name}.png"), Image.open(tmp_path / "known.png")), name
+    captured = capsys.readouterr()
+    assert f"{file} is <toy> in prompts." in captured.out and "changes nothing" not in captured.err
+    run(monkeypatch, *common, tmp_path / "a.png", "--prompt", "a dog", "--embedding", file)
+    assert f"no prompt has <toy> in it, so {file} changes nothing" in capsys.readouterr().err
+
+
+def test_learned_words_that_do_not_fit(
+    word: tuple[Path, Path], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, file = word
+    common = ("--prompt", "<toy>", "--output", tmp_path / "a.png", "--embedding")
+    with pytest.raises(InputError, match=r"--embedding none.pt: there is no such file"):
+        run(monkeypatch, "--model", model, *common, "none.pt")
+    with pytest.raises(InputError, match=r"my dog.safetensors: 'dog' cannot be a new word.*Give it as FILE:WORD"):
+        run(monkeypatch, "--model", family, *common, f"{file}:dog")
+    with pytest.raises(InputError, match="'<toy>' is given twice"):
+        run(monkeypatch, "--model", family, *common, file, file)
+    write_embedding(tmp_path / "wide.safetensors", Embedding("<toy>", {"text_encoder": torch.ones(1, 768)}), {})
+    with pytest.raises(InputError, match="wide.safetensors does not fit the base model"):
+        run(monkeypatch, "--model", family, *common, tmp_path / "wide.safetensors")
+    assert not list(tmp_path.glob("*.png"))

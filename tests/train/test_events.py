@@ -1,5 +1,6 @@
 """What happens between the steps, and when."""
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,12 @@ class Recorder:
         return f"step {step}"
 
     final_file = "final"
+
+    def places(self, path) -> list[str]:
+        return [path]
+
+    def average_places(self, path) -> list[str]:
+        return [f"{path} average"]
 
     def write(self, path, facts) -> None:
         self.told.append(("save", path, str(facts.steps), str(facts.epoch)))
@@ -68,9 +75,10 @@ class Recorder:
 def events_of(settings_of, dataset_of, compute, tiny):
     """Events of a run of 6 steps, 2 an epoch, with the recorder that they go to."""
 
-    def _events(**changes):
+    def _events(averages=None, **changes):
         settings, recorder = settings_of(max_train_steps=6, **changes), Recorder()
-        model = SimpleNamespace(learner=SimpleNamespace(learned=tiny, state=dict), result=recorder)
+        learner = SimpleNamespace(weights=tiny.state_dict, state=dict, averages=averages)
+        model = SimpleNamespace(learner=learner, result=recorder)
         training = SimpleNamespace(
             model=model, plan=make_plan(settings, dataset_of(4), 1), compute=compute
         )
@@ -112,6 +120,21 @@ def test_a_file_is_noted_before_its_state_is_written(events_of) -> None:
     events.after_epoch(2, 1)
     kinds = [told[0] for told in recorder.told]
     assert kinds == ["note", "save", "state"] * 2
+
+
+def test_the_average_is_written_beside(events_of) -> None:
+    inside = []
+
+    @contextmanager
+    def in_place():
+        inside.append(len(recorder.told))
+        yield
+        inside.append(len(recorder.told))
+
+    events, recorder = events_of(averages=SimpleNamespace(in_place=in_place))
+    events.at_end(6)
+    assert [told[1] for told in recorder.told] == ["final", "final average"]
+    assert inside == [1, 2]
 
 
 def test_the_start(events_of) -> None:

@@ -1,12 +1,16 @@
 """Rates of each part, one step of learning, and what a state brings back."""
 
 import io
+from itertools import pairwise
 
 import pytest
 import torch
 
 from library.errors import InputError
+from library.lookup import OPTIMIZERS
+from library.settings import read_settings
 from library.train.learner import build_learner, check_learning, part_rates, warmup_steps
+from tests.runs import WHOLE
 
 
 def learner_of(settings, learned, compute, steps: int):
@@ -115,3 +119,127 @@ def test_an_overflow_leaves_the_weights(settings_of, tiny, compute) -> None:
     assert not torch.isfinite(learner.step())
     assert all(torch.equal(before[part], tensor) for part, tensor in tiny.state_dict().items())
     assert learner.scaler.get_scale() == scale / 2
+
+
+def test_text_encoders_stop_at_a_step(settings_of, tiny, compute) -> None:
+    """From there on they are frozen, gradients and all; the UNet and the rates' course go on."""
+    settings = settings_of(stop_text_encoder_training=2, lr_scheduler="linear")
+    learner = learner_of(settings, tiny, compute, steps=4)
+    seen, text = [], tiny.matrices["text_encoder"]
+    for seed in range(4):
+        assert text.requires_grad == (seed < 2)
+        seen.append(tiny.state_dict())
+        loss = sum((each * (seed + 1)).sum() for each in tiny.matrices.values())
+        learner.backward(loss)
+        learner.step()
+    moved = [not torch.equal(one["text_encoder"], other["text_encoder"]) for one, other in pairwise(seen)]
+    assert moved == [True, True, False]
+    assert not torch.equal(seen[2]["unet"], seen[3]["unet"])
+    assert learner.rates() == {"lr/unet": 0, "lr/text_encoder": 0}
+    again = learner_of(settings, type(tiny)("unet", "text_encoder"), compute, steps=4)
+    again.restore(learner.weights(), learner.state())
+    assert not again.learned.matrices["text_encoder"].requires_grad
+
+
+def test_text_encoders_of_whole_models(bench) -> None:
+    def rates(**changes) -> dict[str, float]:
+        settings = read_settings(bench.argv(**{**WHOLE, **changes}), program="train_dreambooth")
+        return part_rates(settings, ("text_encoder", "text_encoder_2"))
+
+    assert rates() == {"unet": 0.001}
+    both = {"text_encoder": 1e-6, "text_encoder_2": 1e-6}
+    assert rates(train_text_encoder=True, learning_rate_te=1e-6) == {"unet": 0.001, **both}
+    assert rates(train_text_encoder=True, learning_rate_te=1e-6, unet_lr=0) == both
+    assert rates(unet_lr=0.5, stop_text_encoder_training=-1) == {"unet": 0.5}
+
+
+def test_an_average_goes_along(settings_of, tiny, compute) -> None:
+    settings = settings_of(ema=True, ema_decay=0.5, ema_device="cpu")
+    learner = learner_of(settings, tiny, compute, 6)
+    for seed in range(3):
+        pull(learner, seed)
+    average = learner.averages.averages[0].clone()
+    assert not torch.equal(average, tiny.matrices["unet"]) and not torch.equal(average, torch.full((2, 2), 0.5))
+    weights, state = learner.weights(), learner.state()
+    again = learner_of(settings, type(tiny)("unet", "text_encoder"), compute, 6)
+    again.restore(weights, {key: torch_copy(value) for key, value in state.items()})
+    for each in (learner, again):
+        pull(each, 4)
+    for one, other in zip(learner.averages.averages, again.averages.averages, strict=True):
+        assert torch.equal(one, other)
+    assert learner_of(settings_of(), tiny, compute, 6).averages is None
+
+
+@pytest.fixture
+def whole(bench, compute):
+    """A learner of two matrices under settings of train_dreambooth.py."""
+
+    def _whole(learned, steps: int = 6, **changes):
+        settings = read_settings(bench.argv(**{**WHOLE, "train_text_encoder": True, **changes}), "train_dreambooth")
+        return learner_of(settings, learned, compute, steps)
+
+    return _whole
+
+
+@pytest.mark.parametrize("clip", [0, 0.5])
+def test_bf16_weights_resume_exactly(whole, tiny, clip: float) -> None:
+    def fresh():
+        learned = type(tiny)("unet", "text_encoder")
+        for matrix in learned.matrices.values():
+            matrix.data = matrix.data.to(torch.bfloat16)
+        return learned
+
+    options = {"full_bf16": True, "mixed_precision": "bf16", "max_grad_norm": clip, "lr_scheduler": "cosine"}
+    learner = whole(fresh(), **options)
+    for seed in range(3):
+        norm = pull(learner, seed)
+        assert norm > 1 and all(each.grad is None for each in learner.parameters)
+    again = whole(fresh(), **options)
+    again.restore(learner.weights(), {key: torch_copy(value) for key, value in learner.state().items()})
+    for seed in range(3, 6):
+        assert torch.equal(pull(learner, seed), pull(again, seed))
+    for one, other in zip(learner.parameters, again.parameters, strict=True):
+        assert one.dtype == torch.bfloat16 and torch.equal(one, other)
+
+
+def test_steps_in_the_backward_pass_are_the_same_steps(whole, tiny) -> None:
+    other = type(tiny)("unet", "text_encoder")
+    plain = whole(tiny, max_grad_norm=0, stop_text_encoder_training=2)
+    fused = whole(other, max_grad_norm=0, stop_text_encoder_training=2, fused_backward_pass=True)
+    for seed in range(4):
+        norms = []
+        for learner in (plain, fused):
+            learning = [each for each in learner.parameters if each.requires_grad]
+            assert len(learning) == (2 if seed < 2 else 1)
+            generator = torch.Generator().manual_seed(seed)
+            learner.backward(sum((each * torch.randn(each.shape, generator=generator)).sum() for each in learning))
+            norms.append(learner.step())
+        torch.testing.assert_close(*norms)
+    for part in tiny.matrices:
+        assert torch.equal(tiny.matrices[part], other.matrices[part])
+
+
+def test_several_processes_cannot_step_in_the_backward_pass(bench) -> None:
+    settings = read_settings(bench.argv(**WHOLE, fused_backward_pass=True, max_grad_norm=0), "train_dreambooth")
+    check_learning(settings, processes=1)
+    with pytest.raises(InputError, match="fused_backward_pass cannot be set with 2 processes"):
+        check_learning(settings, processes=2)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_part_learns_in_its_steps_alone(settings_of, tiny, compute, optimizer: str) -> None:
+    settings = settings_of(optimizer_type=optimizer, learning_rate=1 if optimizer == "Prodigy" else 0.1)
+    rate = settings.learning_rate
+    spans = {"text_encoder": range(2), "unet": range(1, 4)}
+    learner = build_learner(settings, tiny, {"unet": rate, "text_encoder": rate}, compute, 5, spans)
+    turns = []
+    for seed in range(4):
+        before = tiny.state_dict()
+        learns = {part: matrix.requires_grad for part, matrix in tiny.matrices.items()}
+        pull(learner, seed)
+        now = tiny.state_dict()
+        moved = {part: not torch.equal(before[part], now[part]) for part in now}
+        assert moved == learns
+        turns.append("".join(part[0] for part in sorted(moved) if moved[part]))
+    assert turns == ["t", "tu", "u", "u"]
+    assert not any(matrix.requires_grad for matrix in learner.parameters) and len(learner.parameters) == 2

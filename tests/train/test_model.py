@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from library.adapters.metadata import save_adapter
+from library.device import DTYPES
 from library.errors import InputError
+from library.settings import read_settings
 from library.train.model import build_model, network_arguments, network_size
+from tests.runs import WHOLE
 
 
 @pytest.fixture
@@ -84,3 +87,58 @@ def test_size_and_arguments(settings_of) -> None:
 def test_unknown_arguments_of_the_network(build) -> None:
     with pytest.raises(InputError, match="conv_dim"):
         build(network_args=["conv_dim=4"])
+
+
+@pytest.fixture
+def build_whole(bench, family, compute):
+    """Builds the toy's model for settings of train_dreambooth.py."""
+
+    def _build(**changes):
+        settings = read_settings(bench.argv(**{**WHOLE, **changes}), program="train_dreambooth")
+        half = replace(compute, dtype=DTYPES[settings.mixed_precision])
+        return build_model(settings, family, half, 4, ["a", "b"])
+
+    return _build
+
+
+def formats(module: torch.nn.Module) -> set[tuple[bool, torch.dtype]]:
+    """Whether a module's weights learn, and in which number format they are."""
+    return {(each.requires_grad, each.dtype) for each in module.parameters()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "unet", "text"),
+    [
+        ({}, (True, torch.float32), (False, torch.float32)),
+        ({"mixed_precision": "bf16"}, (True, torch.float32), (False, torch.bfloat16)),
+        ({"mixed_precision": "bf16", "train_text_encoder": True}, (True, torch.float32), (True, torch.float32)),
+        (
+            {"mixed_precision": "bf16", "train_text_encoder": True, "full_bf16": True},
+            (True, torch.bfloat16),
+            (True, torch.bfloat16),
+        ),
+        (
+            {"mixed_precision": "bf16", "train_text_encoder": True, "unet_lr": 0},
+            (False, torch.bfloat16),
+            (True, torch.float32),
+        ),
+    ],
+)
+def test_all_weights_learn(build_whole, changes: dict, unet: tuple, text: tuple) -> None:
+    model = build_whole(**changes)
+    assert formats(model.unet) == {unet} and formats(model.reader.encoders[0]) == {text}
+    assert model.unet.training and model.reader.encoders[0].training == text[0]
+    assert model.reader.stays == text[0]
+    learning = {id(each) for each in model.learner.parameters}
+    modules = [model.unet] * unet[0] + model.reader.encoders * text[0]
+    assert learning == {id(each) for module in modules for each in module.parameters()}
+
+
+def test_a_network_may_be_named(build_whole) -> None:
+    model = build_whole(network_module="lora")
+    assert set(model.learner.learned.layers) == {"unet", "text_encoder"} and model.result.kind == "LoRA"
+
+
+def test_checkpointing_of_all_weights(build_whole) -> None:
+    model = build_whole(gradient_checkpointing=True, train_text_encoder=True)
+    assert model.unet.is_gradient_checkpointing and model.reader.encoders[0].is_gradient_checkpointing

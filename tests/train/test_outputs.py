@@ -9,6 +9,7 @@ from library.models.prompts import Prompt
 from library.settings import read_settings
 from library.train.outputs import Outputs, state_folder
 from library.train.preview import Preview
+from tests.runs import WHOLE
 
 
 @pytest.fixture
@@ -101,3 +102,37 @@ def test_a_preview_tells_its_prompt(outputs_of) -> None:
     with Image.open(path) as image:
         assert image.text["parameters"].startswith("a red dog") and "Seed: 7" in image.text["parameters"]
     assert [each.name for each in Path(path).parent.iterdir()] == [path.name]
+
+
+@pytest.fixture
+def whole_outputs(bench):
+    """The outputs of a run that trains a whole model."""
+    return lambda **changes: Outputs(read_settings(bench.argv(**{**WHOLE, **changes}), program="train_dreambooth"))
+
+
+def test_places_of_a_whole_model(whole_outputs) -> None:
+    outputs = whole_outputs(save_model_as="both", ema=True, output_name="my.model")
+    folder, file = outputs.folder, outputs.epoch_file(2)
+    assert outputs.places(file) == [folder / "my.model-000002.safetensors", folder / "my.model-000002"]
+    assert outputs.average_places(file) == [folder / "my.model-000002-ema.safetensors", folder / "my.model-000002-ema"]
+    assert whole_outputs(save_model_as="both").average_places(file) == []
+    assert whole_outputs(save_model_as="diffusers").places(outputs.final_file) == [folder / "my.model"]
+
+
+def test_old_folders_and_averages_are_removed_too(whole_outputs) -> None:
+    outputs = whole_outputs(save_model_as="both", ema=True, save_last_n_epochs=1)
+    for epoch in (1, 2):
+        path = outputs.epoch_file(epoch)
+        outputs.note_epoch(epoch, path)
+        for place in (*outputs.places(path), *outputs.average_places(path)):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.suffix:
+                place.touch()
+            else:
+                (place / "unet").mkdir(parents=True)
+                (place / "unet" / "config.json").touch()
+        outputs.clear_epochs()
+    assert {path.name for path in outputs.folder.iterdir()} == {
+        f"toy-000002{kind}{ending}" for kind in ("", "-ema") for ending in ("", ".safetensors")
+    }
+    assert [number for number, _ in outputs._epoch_files] == [2]

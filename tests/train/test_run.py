@@ -66,7 +66,10 @@ def ran(settings_of, compute, monkeypatch):
             training=SimpleNamespace(compute=compute, model=SimpleNamespace(result=SimpleNamespace(kind="LoRA"))),
             report=SimpleNamespace(close=lambda: closed.append("report")),
             outputs=SimpleNamespace(
-                write_settings=lambda: closed.append("settings"), final_file="F", settings_file="S"
+                write_settings=lambda: closed.append("settings"),
+                final_file="F",
+                settings_file="S",
+                places=lambda file: [file],
             ),
         )
         dataset = SimpleNamespace(skipped={"bad.png": "no picture"})

@@ -26,10 +26,15 @@ def objective(**changes) -> Objective:
     return Objective(scaled_linear(0.00085, 0.012, 1000), "epsilon", **changes)
 
 
+def losses_of(aim: Objective, batch: Batch, timesteps: torch.Tensor | None = None, family=FAMILY) -> torch.Tensor:
+    """What the family's answers to the objective's own questions cost."""
+    return aim.losses(family, None, batch, CONDITION, aim.question(family, batch, timesteps))
+
+
 def test_a_sample_is_the_same_in_every_batch() -> None:
-    together = objective(noise_offset=0.1, min_snr_gamma=5).losses(FAMILY, None, batch_of(1, 2, 3), CONDITION)
+    together = losses_of(objective(noise_offset=0.1, min_snr_gamma=5), batch_of(1, 2, 3))
     alone = [
-        objective(noise_offset=0.1, min_snr_gamma=5).losses(FAMILY, None, batch_of(n), CONDITION) for n in (1, 2, 3)
+        losses_of(objective(noise_offset=0.1, min_snr_gamma=5), batch_of(n)) for n in (1, 2, 3)
     ]
     assert torch.equal(together, torch.cat(alone))
     assert len(set(together.tolist())) == 3
@@ -37,32 +42,32 @@ def test_a_sample_is_the_same_in_every_batch() -> None:
 
 def test_weights_scale_the_loss() -> None:
     batch = batch_of(1, 2)
-    plain = objective().losses(FAMILY, None, batch, CONDITION)
+    plain = losses_of(objective(), batch)
     half = Batch(batch.mean, batch.logvar, batch.captions, torch.tensor([0.5, 0.0]), batch.draws)
-    assert torch.equal(objective().losses(FAMILY, None, half, CONDITION), plain * torch.tensor([0.5, 0.0]))
+    assert torch.equal(losses_of(objective(), half), plain * torch.tensor([0.5, 0.0]))
 
 
 def test_masks_come_before_the_mean_and_the_weights_after_it() -> None:
     batch = batch_of(1, 2, 3)
     mask = torch.ones(3, 1, 8, 8)
-    plain = objective(min_snr_gamma=5).losses(FAMILY, None, batch, CONDITION)
+    plain = losses_of(objective(min_snr_gamma=5), batch)
     white = replace(batch, mask=mask.clone())
-    assert torch.equal(objective(min_snr_gamma=5).losses(FAMILY, None, white, CONDITION), plain)
+    assert torch.equal(losses_of(objective(min_snr_gamma=5), white), plain)
     mask[1] *= 0.5
     mask[2, :, :4] = 0
-    masked = objective(min_snr_gamma=5).losses(FAMILY, None, replace(batch, mask=mask), CONDITION)
+    masked = losses_of(objective(min_snr_gamma=5), replace(batch, mask=mask))
     assert masked[0] == plain[0]
     torch.testing.assert_close(masked[1], plain[1] / 2)
     assert 0.3 < masked[2] / plain[2] < 0.7
     weighed = replace(batch, mask=mask, weights=torch.tensor([1.0, 3.0, 0.0]))
-    found = objective(min_snr_gamma=5).losses(FAMILY, None, weighed, CONDITION)
+    found = losses_of(objective(min_snr_gamma=5), weighed)
     torch.testing.assert_close(found, masked * weighed.weights)
 
 
 def test_min_snr_weighs_by_timestep() -> None:
     timesteps = torch.tensor([5, 900])
-    plain = objective().losses(FAMILY, None, batch_of(1, 2), CONDITION, timesteps)
-    weighed = objective(min_snr_gamma=5).losses(FAMILY, None, batch_of(1, 2), CONDITION, timesteps)
+    plain = losses_of(objective(), batch_of(1, 2), timesteps)
+    weighed = losses_of(objective(min_snr_gamma=5), batch_of(1, 2), timesteps)
     expected = min_snr_weight(objective().schedule.snr(timesteps), 5, "epsilon")
     torch.testing.assert_close(weighed / plain, expected)
     assert weighed[0] < plain[0] and weighed[1] == plain[1]
@@ -76,7 +81,7 @@ def test_timesteps_stay_in_their_range() -> None:
         return noisy
 
     family = SimpleNamespace(latent_scale=1.0, predict=predict)
-    objective(lowest_timestep=100, highest_timestep=110).losses(family, None, batch_of(*range(60)), CONDITION)
+    losses_of(objective(lowest_timestep=100, highest_timestep=110), batch_of(*range(60)), family=family)
     assert set(seen) == set(range(100, 110))
 
 
@@ -85,10 +90,10 @@ def test_latents_are_sampled_and_scaled() -> None:
     seen = []
     family = SimpleNamespace(latent_scale=0.5, predict=lambda u, noisy, t, c: seen.append(noisy) or noisy)
     sharp = Batch(torch.full((1, 4, 64, 64), 8.0), torch.full((1, 4, 64, 64), -30.0), [""], torch.ones(1), [1])
-    objective().losses(family, None, sharp, CONDITION, torch.tensor([0]))
+    losses_of(objective(), sharp, torch.tensor([0]), family)
     assert abs(seen[0].mean().item() - 4.0) < 0.01
     wide = Batch(sharp.mean, torch.zeros_like(sharp.mean), [""], torch.ones(1), [1])
-    objective().losses(family, None, wide, CONDITION, torch.tensor([0]))
+    losses_of(objective(), wide, torch.tensor([0]), family)
     assert abs(seen[1].std().item() - 0.5) < 0.02
 
 

@@ -1,0 +1,105 @@
+"""Keeping the class without pictures of it: the base model's own prediction is the target for the class prompt."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from library.adapters.network import Network
+from library.device import Compute
+from library.models.family import Condition
+from library.settings import Settings
+from library.train.captions import TextReader
+from library.train.step import Batch, Objective, Question
+
+if TYPE_CHECKING:
+    from library.train.model import Model
+
+
+@dataclass(frozen=True)
+class SelfPrior:
+    """What `prior_preservation = "self"` adds to the loss.
+
+    `condition` (1, tokens, width) is what the base model's text encoders say to `prompt`, the class prompt. Within
+    `base()` stands a UNet that predicts as the base model does; `held` are modules that are there for that alone.
+    """
+
+    prompt: str
+    weight: float
+    condition: Condition
+    base: Callable[[], AbstractContextManager[nn.Module]]
+    held: tuple[nn.Module, ...] = ()
+
+    def losses(self, model: "Model", objective: Objective, batch: Batch, question: Question) -> Tensor:
+        """The weighted loss of each sample, (batch,): how far the answer to the class prompt is from the base's.
+
+        Asked is about the samples' own noisy latents. Masks say where the subject is, so that none counts here.
+        """
+        count = len(batch.draws)
+        with torch.no_grad(), self.base() as unet:
+            condition = _repeated(self.condition, count)._replace(sizes=batch.sizes)
+            target = model.family.predict(unet, question.noisy, question.timesteps, condition)
+        asked = replace(batch, captions=[self.prompt] * count, mask=None)
+        condition = model.reader.read(asked.captions)  # in the words of today, where a text encoder learns
+        return self.weight * objective.losses(
+            model.family, model.unet, asked, condition, question._replace(target=target)
+        )
+
+
+def prior_texts(settings: Settings) -> list[str]:
+    """What is read for the prior besides the captions."""
+    return [settings.class_prompt or ""] if _is_asked_for(settings) else []
+
+
+def adapter_prior(
+    settings: Settings, compute: Compute, reader: TextReader, unet: nn.Module, network: Network
+) -> SelfPrior | None:
+    """The prior of a run that trains adapters, if it asks for one: the base model is the model without them."""
+    if not _is_asked_for(settings):
+        return None
+
+    @contextmanager
+    def base() -> Iterator[nn.Module]:
+        with network.disabled():
+            yield unet
+
+    with network.disabled():
+        return _prior_of(settings, compute, reader, base)
+
+
+def whole_prior(settings: Settings, compute: Compute, reader: TextReader, unet: nn.Module) -> SelfPrior | None:
+    """The prior of a run that trains whole weights, if it asks for one; to be made before they change.
+
+    The base model is a copy of the UNet in the number format of the run, and what the text encoders say now.
+    """
+    if not _is_asked_for(settings):
+        return None
+    frozen = copy.deepcopy(unet).to(compute.dtype).requires_grad_(False).eval()
+    return _prior_of(settings, compute, reader, lambda: nullcontext(frozen), frozen)
+
+
+def _is_asked_for(settings: Settings) -> bool:
+    return settings.prior_preservation == "self" and settings.prior_loss_weight > 0
+
+
+def _prior_of(
+    settings: Settings,
+    compute: Compute,
+    reader: TextReader,
+    base: Callable[[], AbstractContextManager[nn.Module]],
+    *held: nn.Module,
+) -> SelfPrior:
+    """The prior, with the class prompt read by text encoders that are the base model's just now."""
+    prompt = settings.class_prompt or ""
+    with torch.no_grad(), compute.autocast():
+        condition = reader.read([prompt])
+    return SelfPrior(prompt, settings.prior_loss_weight, condition, base, held)
+
+
+def _repeated(condition: Condition, count: int) -> Condition:
+    """A condition of one caption for `count` samples."""
+    return Condition(*(None if part is None else part.expand(count, *part.shape[1:]) for part in condition))
