@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from library.data.buckets import Size
+from library.data.epochs import Shape
 from library.device import Compute
 from library.optim.optimizers import build_optimizer
 from library.settings import Settings
@@ -35,8 +35,8 @@ class _Saved:
         return sum(tensor.untyped_storage().nbytes() for tensor in self.kept.values())
 
 
-def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, sizes: Sequence[Size]) -> float:
-    """The most memory that training will hold on the device, in GB (10^9 bytes), for the largest bucket of `sizes`.
+def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, shapes: Sequence[Shape]) -> float:
+    """The most memory that training will hold on the device, in GB (10^9 bytes), for the largest batch of `shapes`.
 
     Weights, gradients, the optimizer's state, and what the forward pass keeps; the allocator's slack and the
     driver's own share (some hundred MB on a GPU) come on top. On a CPU it is the memory of the whole process.
@@ -48,7 +48,7 @@ def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, sizes:
         fixed = sum(each.nbytes for module in _resident(model) for each in (*module.parameters(), *module.buffers()))
     gradients = sum(parameter.nbytes for parameter in trained)
     states = sum(parameter.numel() for parameter in trained) * _state_bytes(settings, compute.device)
-    largest = max(sizes, key=lambda size: size[0] * size[1])
+    largest = max(shapes, key=lambda shape: shape.size[0] * shape.size[1] * shape.batch_size)
     return (fixed + gradients + states + _activations(model, compute, settings, largest)) / 1e9
 
 
@@ -67,14 +67,14 @@ def _state_bytes(settings: Settings, device: torch.device) -> float:
     return sum(each.nbytes for each in state if isinstance(each, Tensor)) / parameter.numel()
 
 
-def _activations(model: Model, compute: Compute, settings: Settings, size: Size) -> int:
+def _activations(model: Model, compute: Compute, settings: Settings, shape: Shape) -> int:
     """Bytes that one batch's forward passes keep; with checkpointing, inputs of blocks and one block's inside."""
     units = _checkpointed_units(model.unet) if settings.gradient_checkpointing else []
     if not units:
-        return _forward(model, compute, settings, size, [])[0]
-    kept = _forward(model, compute, settings, size, [])[0]
+        return _forward(model, compute, shape, [])[0]
+    kept = _forward(model, compute, shape, [])[0]
     model.unet.disable_gradient_checkpointing()
-    _, largest = _forward(model, compute, settings, size, units)
+    _, largest = _forward(model, compute, shape, units)
     model.unet.enable_gradient_checkpointing()
     return kept + largest
 
@@ -86,12 +86,10 @@ def _checkpointed_units(unet: nn.Module) -> list[nn.Module]:
     return [unit for each in lists for unit in each if not hasattr(unit, "gradient_checkpointing")]
 
 
-def _forward(
-    model: Model, compute: Compute, settings: Settings, size: Size, units: Sequence[nn.Module]
-) -> tuple[int, int]:
+def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Module]) -> tuple[int, int]:
     """Bytes kept by the whole pass, and by that of `units` that keeps most."""
     unet, device, reader = model.unet, compute.device, model.reader
-    batch, (width, height) = settings.train_batch_size, size
+    (width, height), batch = shape
     condition = reader.read([""] * batch)  # real numbers, for frozen encoders remember them
     growth: list[int] = [0]
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from library.data.epochs import Shape
 from library.train.memory import _activations, _state_bytes, predicted_peak_gb
 from library.train.model import build_model
+
+SMALL, LARGE = Shape((64, 64), 2), Shape((128, 128), 2)
 
 
 @pytest.fixture
@@ -41,23 +44,22 @@ def really_kept(model, settings) -> int:
 @pytest.mark.parametrize("changes", [{}, {"network_train_unet_only": True, "train_batch_size": 4}])
 def test_what_the_forward_pass_keeps(build, compute, changes: dict) -> None:
     settings, model = build(**changes)
-    predicted = _activations(model, compute, settings, (64, 64))
+    predicted = _activations(model, compute, settings, Shape((64, 64), settings.train_batch_size))
     assert predicted == really_kept(model, settings) > 10**6
 
 
 def test_it_grows_with_batch_and_size(build, compute) -> None:
-    settings, model = build(network_train_unet_only=True, train_batch_size=2)
-    one = _activations(model, compute, settings, (64, 64))
-    assert 3 < _activations(model, compute, settings, (128, 128)) / one < 8
-    four, _ = build(network_train_unet_only=True, train_batch_size=4)
-    assert _activations(model, compute, four, (64, 64)) == 2 * one
+    settings, model = build(network_train_unet_only=True)
+    one = _activations(model, compute, settings, SMALL)
+    assert 3 < _activations(model, compute, settings, LARGE) / one < 8
+    assert _activations(model, compute, settings, Shape((64, 64), 4)) == 2 * one
 
 
 def test_checkpointing_takes_less(build, compute) -> None:
     settings, model = build(network_train_unet_only=True)
-    whole = _activations(model, compute, settings, (128, 128))
+    whole = _activations(model, compute, settings, LARGE)
     settings, model = build(network_train_unet_only=True, gradient_checkpointing=True)
-    assert really_kept(model, settings) < _activations(model, compute, settings, (128, 128)) < 0.7 * whole
+    assert really_kept(model, settings) < _activations(model, compute, settings, LARGE) < 0.7 * whole
     assert model.unet.is_gradient_checkpointing
 
 
@@ -69,9 +71,11 @@ def test_optimizer_state(settings_of, compute, optimizer: str, bytes_each: float
 
 def test_the_sum(build, compute) -> None:
     settings, model = build()
-    small = predicted_peak_gb(model, compute, settings, [(64, 64)])
-    both = predicted_peak_gb(model, compute, settings, [(64, 64), (128, 128)])
-    activations = [_activations(model, compute, settings, size) for size in ((64, 64), (128, 128))]
+    small = predicted_peak_gb(model, compute, settings, [SMALL])
+    both = predicted_peak_gb(model, compute, settings, [SMALL, LARGE])
+    activations = [_activations(model, compute, settings, shape) for shape in (SMALL, LARGE)]
     assert both - small == pytest.approx((activations[1] - activations[0]) / 1e9, abs=0.02)
     trained = sum(each.numel() for each in model.learner.parameters)
+    many = Shape((64, 64), 99)
+    assert predicted_peak_gb(model, compute, settings, [many, LARGE]) > both, "the batch counts too"
     assert small > (activations[0] + trained * 12) / 1e9
