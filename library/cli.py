@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from library.errors import InputError
+from library.log import show
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -82,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 def _complain(*sentences: str) -> None:
     sys.stdout.flush()
     for sentence in sentences:
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        show(f"error: {sentence}", sys.stderr)
 
 
 def _with_remedy(cause: str, remedy: str) -> str:

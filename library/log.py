@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from functools import cache
+from typing import TextIO
 
 # bitsandbytes tells every user of a CPU about 4-bit kernels that nothing here uses.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -17,11 +18,17 @@ def is_speaker() -> bool:
 def say(*words: object) -> None:
     """A line on stdout, from the first process only."""
     if is_speaker():
-        print(*words, flush=True)
+        show(" ".join(map(str, words)), sys.stdout)
 
 
 @cache
 def warn(sentence: str) -> None:
     """`sentence` on stderr as a warning, from the first process only and once per run."""
     if is_speaker():
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+        show(f"warning: {sentence}", sys.stderr)
+
+
+def show(line: str, stream: TextIO) -> None:
+    """A line on a stream; what it has no characters for, as in files' names from other systems, becomes a `?`."""
+    encoding = stream.encoding or "utf-8"
+    print(line.encode(encoding, "replace").decode(encoding), file=stream, flush=True)

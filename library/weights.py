@@ -20,7 +20,6 @@ Header = tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]]]
 
 LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 LEGACY_OFFSET, LEGACY_SIZE = 0x100000, 0x10000  # the 64 KiB that AUTOMATIC1111 once took for the whole file
-BLOCK = 1 << 20  # bytes
 
 # What checkpoints of the first trainers hold beside tensors. Nothing of it is used, so it need not be itself.
 HARMLESS_PACKAGES = ("pytorch_lightning.", "lightning.")

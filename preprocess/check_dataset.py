@@ -120,12 +120,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = diagnose(settings.input, wish, settings.recursive, bool(settings.html), settings.processes)
     say(table(report))
     if settings.json:
-        content = json.dumps(as_json(report), indent=1, ensure_ascii=False).encode()
+        content = json.dumps(as_json(report), indent=1, ensure_ascii=False).encode(errors="backslashreplace")
         write_atomically(settings.json, lambda unfinished: unfinished.write_bytes(content))
     if settings.html:
         from library.prepare.page import page
 
-        text = page(report).encode()
+        text = page(report).encode(errors="replace")
         write_atomically(settings.html, lambda unfinished: unfinished.write_bytes(text))
     if written := [str(path) for path in (settings.json, settings.html) if path]:
         say("written:", " and ".join(written))

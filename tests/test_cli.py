@@ -38,6 +38,11 @@ def test_wrong_input_is_one_line_for_each_sentence(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "error: no pictures.\nerror: no model.\n"
 
 
+def test_a_name_that_is_no_text_can_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(InputError("no caf\udce9.")) == 2
+    assert capsys.readouterr().err == "error: no caf?.\n"
+
+
 def test_wrong_input_is_told_once_for_each_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

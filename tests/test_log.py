@@ -1,5 +1,7 @@
 """Who speaks, and how often."""
 
+import io
+
 import pytest
 
 from library import log
@@ -31,3 +33,11 @@ def test_only_the_first_process_speaks(
     log.warn("careful.")
     out, err = capsys.readouterr()
     assert (bool(out), bool(err)) == (speaks, speaks)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "caf? ü"), ("ascii", "caf? ?"), (None, "caf? ü")])
+def test_what_a_terminal_cannot_show_becomes_a_question_mark(encoding: str | None, shown: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) if encoding else io.StringIO()
+    log.show("caf\udce9 ü", stream)
+    stream.seek(0)
+    assert stream.read() == f"{shown}\n"

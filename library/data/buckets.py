@@ -69,7 +69,7 @@ def place(picture: Size, buckets: list[Size], subset: Subset) -> Placing:
 def cover(picture: Size, size: Size) -> Size:
     """The smallest size in the picture's own proportions that covers `size`; (width, height)."""
     scale = max(size[0] / picture[0], size[1] / picture[1])
-    return max(size[0], round(picture[0] * scale)), max(size[1], round(picture[1] * scale))
+    return max(size[0], _whole(picture[0] * scale)), max(size[1], _whole(picture[1] * scale))
 
 
 def _place_without_upscaling(picture: Size, subset: Subset) -> Placing:
@@ -93,13 +93,18 @@ def _shrink(picture: Size, area: int, step: int) -> Size:
     loss_by_width = abs(by_width / _floor(by_width / ratio, step) - ratio)
     loss_by_height = abs(_floor(by_height * ratio, step) / by_height - ratio)
     if loss_by_width < loss_by_height:
-        return by_width, max(1, round(by_width / ratio))
-    return max(1, round(by_height * ratio)), by_height
+        return by_width, max(1, _whole(by_width / ratio))
+    return max(1, _whole(by_height * ratio)), by_height
 
 
 def _floor(length: float, step: int) -> int:
     """Whole steps, at least one."""
-    return max(step, int(length + 0.5) // step * step)
+    return max(step, _whole(length) // step * step)
+
+
+def _whole(length: float) -> int:
+    """The nearest whole number, of two the upper one, as sd-scripts rounds."""
+    return int(length + 0.5)
 
 
 def _check_sizes(subset: Subset) -> None:

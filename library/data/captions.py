@@ -21,9 +21,10 @@ def read_caption(picture: Path, extension: str) -> list[str]:
     text is UTF-8, with or without a byte-order mark.
     """
     suffix = extension if extension.startswith(".") else f".{extension}"
-    for path in (picture.with_suffix(suffix), picture.with_suffix(FALLBACK_EXTENSION)):
-        if path.is_file():
-            lines = [line.strip() for line in _read_text(path).splitlines()]
+    for ending in (suffix, FALLBACK_EXTENSION):
+        text = _read_text(picture.with_suffix(ending))
+        if text is not None:
+            lines = [line.strip() for line in text.splitlines()]
             return [line for line in lines if line]
     return []
 
@@ -152,9 +153,12 @@ def _joined(tags: Iterable[list[str]], subset: Subset) -> str:
     return subset.joint.join(tag for part in tags for tag in part)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path) -> str | None:
+    """The text of a file, or None where there is no file."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        return None
     except UnicodeDecodeError as error:
         raise InputError(f"the caption {path} is not UTF-8 text; save it as UTF-8.") from error
     except OSError as error:

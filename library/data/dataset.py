@@ -11,7 +11,7 @@ from library.data import summary
 from library.data.buckets import Placing, Size, place, subset_buckets
 from library.data.captions import caption_variant, read_caption, split_tags
 from library.data.decoding import Facts
-from library.data.epochs import EffectiveBatch, Sample, by_size, list_samples, plan_epoch
+from library.data.epochs import EffectiveBatch, Sample, Shape, by_shape, list_samples, plan_epoch
 from library.data.folders import Captioned, Subset, collect_pictures
 from library.data.index import PictureIndex, examine_all
 from library.data.masked import find_masks, say_what_is_masked
@@ -69,13 +69,13 @@ class Dataset:
         """Pictures that are shown in an epoch, each counted once."""
         return len({sample.picture.key for sample in self.samples if sample.is_reg == is_reg})
 
-    def steps_per_epoch(self, effective_batch: int) -> int:
-        """Effective batches in an epoch, the same in every epoch."""
-        return sum(math.ceil(count / effective_batch) for count in self.bucket_counts().values())
+    def steps_per_epoch(self, times: int) -> int:
+        """Effective batches in an epoch, the same in every epoch; each is of `times` batches of a device."""
+        return sum(math.ceil(count / (shape.batch_size * times)) for shape, count in self.shapes.items())
 
-    def plan(self, epoch: int, effective_batch: int) -> list[EffectiveBatch]:
-        """The batches of one epoch (from 0), in order. Every sample is in exactly one of them."""
-        return plan_epoch(self.samples, self.seed, epoch, effective_batch)
+    def plan(self, epoch: int, times: int) -> list[EffectiveBatch]:
+        """The effective batches of one epoch (from 0), in order. Every sample is in exactly one of them."""
+        return plan_epoch(self.samples, self.seed, epoch, times)
 
     def caption_of(self, sample: Sample, epoch: int, step: int = 0, steps: int = 0) -> str:
         """The caption as it is shown in this epoch; `step` of `steps` in the run decides on token warmup alone."""
@@ -109,13 +109,21 @@ class Dataset:
         """The same settings with other pictures."""
         return Dataset(pictures, self.seed, self.prior_loss_weight, self.skipped, self.variants)
 
+    @property
+    def resolution(self) -> Size:
+        """What is trained at, (width, height) in pixels; of several resolutions the largest."""
+        return max((picture.subset.resolution for picture in self.pictures), key=math.prod)
+
     def summary(self) -> str:
         """Folders, repeats, captions and buckets in a few lines, for a person to check."""
         return summary.describe(self)
 
     def bucket_counts(self) -> dict[Size, int]:
         """Samples in an epoch by (width, height) of the bucket."""
-        return dict(self._bucket_counts)
+        counts: Counter[Size] = Counter()
+        for shape, count in self.shapes.items():
+            counts[shape.size] += count
+        return dict(counts)
 
     def tag_frequency(self) -> dict[str, dict[str, int]]:
         """How many pictures of each folder have each tag, in lower case, for the metadata of the result."""
@@ -135,8 +143,9 @@ class Dataset:
         return folders
 
     @cached_property
-    def _bucket_counts(self) -> dict[Size, int]:
-        return {size: len(samples) for size, samples in sorted(by_size(self.samples).items())}
+    def shapes(self) -> dict[Shape, int]:
+        """Samples in an epoch by what they share in a batch, the smallest first."""
+        return {shape: len(samples) for shape, samples in sorted(by_shape(self.samples).items())}
 
 
 def build_dataset(subsets: list[Subset], options: DataOptions, seed: int) -> Dataset:
@@ -150,13 +159,15 @@ def build_dataset(subsets: list[Subset], options: DataOptions, seed: int) -> Dat
         complaints.append("there are no pictures to train on; name their folder with train_data_dir.")
     index = PictureIndex(options.cache_dir)
     facts, broken = examine_all(dict.fromkeys(path for _, paths in found for path in paths), index)
-    if not options.skip_unreadable:
+    if broken and not options.skip_unreadable:
         complaints += [f"the picture {path} cannot be read: {reason}." for path, reason in broken.items()]
+        complaints.append(f"replace or remove unreadable pictures ({len(broken)}), or set skip_unreadable = true.")
     pictures: list[Picture] = []
     for subset, paths in found:
         try:
             readable = {path: lines for path, lines in paths.items() if path in facts}
-            masks = find_masks(subset, readable, facts, options.masked_loss, index)
+            masks, wrong = find_masks(subset, readable, facts, options.masked_loss, index)
+            complaints += wrong
             pictures += _describe(subset, readable, facts, masks)
         except InputError as error:
             complaints += error.sentences
@@ -164,7 +175,6 @@ def build_dataset(subsets: list[Subset], options: DataOptions, seed: int) -> Dat
         complaints += [f"none of the {len(broken)} pictures can be read."]
     if complaints:
         raise InputError.of(dict.fromkeys(complaints))
-    index.save()
     _say_what_is_odd(pictures, broken)
     say_what_is_masked(pictures, options.masked_loss)
     numbered = _number_copies(pictures)
@@ -231,12 +241,13 @@ def _say_what_is_odd(pictures: list[Picture], broken: Mapping[Path, str]) -> Non
     twins = sum(count - 1 for count in files.values())
     if twins:
         warn(f"{twins} pictures are exact copies of others; they count as often as they are there.")
-    wordless = [picture for picture in pictures if not picture.has_caption and not picture.caption]
+    wordless = {picture.path: picture.subset.source for picture in pictures if not picture.caption}
     if wordless:
-        folders = ", ".join(dict.fromkeys(str(picture.subset.source) for picture in wordless))
+        folders = ", ".join(map(str, dict.fromkeys(wordless.values())))
         warn(
             f"{len(wordless)} pictures in {folders} have neither a caption nor class words; they train "
-            f"without words. Write captions, set instance_prompt, or name the folder `10_class words`."
+            "without words. Write captions, set instance_prompt, or name the folder `10_class words` (in dataset "
+            "tables: set class_tokens)."
         )
     for path, reason in broken.items():
         warn(f"{path} is left out: {reason}.")

@@ -1,6 +1,7 @@
 """From a file's bytes to a picture: whatever it is made of, upright, in sRGB, on white."""
 
 import io
+import warnings
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +11,14 @@ import pillow_heif
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
 pillow_heif.register_heif_opener()
-# Pillow takes pictures of more than twice this for attacks; telephones make 200 megapixels.
-Image.MAX_IMAGE_PIXELS = 400_000_000
+LARGEST = 800  # megapixels; telephones make pictures of 200
+Image.MAX_IMAGE_PIXELS = LARGEST * 10**6 // 2  # twice this is an attack to Pillow
+# Its warnings name no file; what is broken shows when it is decoded.
+warnings.filterwarnings("ignore", module="PIL")
 
 # By content, whatever a file is called; formats that start other programs (EPS) stay out.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "HEIF") + (("AVIF",) if features.check("avif") else ())
+JPEG_START = b"\xff\xd8"
 SRGB = ImageCms.createProfile("sRGB")
 # The kinds of pixels that a colour profile can speak of, by the space that the profile is for.
 PROFILED_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
@@ -48,6 +52,10 @@ def read_picture(path: Path) -> Image.Image:
 
 def read_upright(content: bytes) -> Image.Image:
     """The picture in a file's bytes, or the first of several, turned as its EXIF orientation asks."""
+    if not content:
+        raise ValueError("the file is empty")
+    if content.startswith(JPEG_START):
+        content = content.rstrip(b"\0")  # of a download that broke off: decoders show grey for it, and no error
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     image.load()
     try:
@@ -77,9 +85,12 @@ def reason_of(error: Exception) -> str:
     """Why a picture could not be read, in words that end without a full stop."""
     if isinstance(error, UnidentifiedImageError):
         return "its content is not a picture"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has, or says that it has, more than {LARGEST} megapixels"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).rstrip(".") or type(error).__name__
+    words = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"the file is damaged: {words}" if isinstance(error, OSError) else words
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:

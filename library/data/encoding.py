@@ -14,7 +14,7 @@ from library.data.cache import LatentCache, Latents, MaskCache
 from library.data.dataset import Dataset
 from library.data.images import load_pixels
 from library.data.pictures import Picture
-from library.data.views import View, cached_views
+from library.data.views import View, cached_views, face_of
 from library.errors import InputError
 
 READERS = min(8, os.cpu_count() or 1)  # threads that decode pictures while the VAE works
@@ -42,11 +42,12 @@ class Wanted(NamedTuple):
 
 def wanted_views(dataset: Dataset) -> Iterator[Wanted]:
     """All that training with a cache can ask for, by size; each content with its mask comes once."""
-    groups: dict[tuple[object, ...], dict[int, Picture]] = {}
+    groups: dict[tuple[object, ...], dict[tuple[object, ...], Picture]] = {}
     for sample in dataset.samples:
         picture = sample.picture
         mask = picture.mask.sha256 if picture.mask else ""
-        groups.setdefault((picture.size, picture.sha256, mask), {})[id(picture.subset)] = picture
+        face = face_of(picture) if picture.subset.face_crop_aug_range else None
+        groups.setdefault((picture.size, picture.sha256, mask), {})[id(picture.subset), face] = picture
     for key in sorted(groups):
         pictures = list(groups[key].values())
         views = (view for picture in pictures for view in cached_views(picture, dataset.variants or 1))

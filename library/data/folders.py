@@ -27,9 +27,10 @@ COUNTED_FOLDER = re.compile(r"(\d+)_(.*)")
 class Subset:
     """One folder of pictures and how it is used; the fields are those of sd-scripts' dataset tables.
 
-    `resolution` is (width, height) in pixels; `min_bucket_reso`, `max_bucket_reso` and `bucket_reso_steps`
-    are pixels too. Without `enable_bucket` every picture is cropped to `resolution`. With a `metadata_file` its
-    pictures are those that the file names, and `image_dir` is where their names begin.
+    `batch_size` is that of one device. `resolution` is (width, height) in pixels; `min_bucket_reso`,
+    `max_bucket_reso` and `bucket_reso_steps` are pixels too. Without `enable_bucket` every picture is cropped to
+    `resolution`. With a `metadata_file` its pictures are those that the file names, and `image_dir` is where their
+    names begin.
     """
 
     image_dir: Path
@@ -59,6 +60,7 @@ class Subset:
     resize_interpolation: str = "lanczos"
     alpha_mask: bool = False
     conditioning_data_dir: Path | None = None
+    batch_size: int = 1
     resolution: tuple[int, int] = (512, 512)
     enable_bucket: bool = False
     min_bucket_reso: int = 256
@@ -84,7 +86,7 @@ class Subset:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie directly in a folder, by name. Hidden files and masks are left out."""
-    return [folder / entry.name for entry in _entries(folder) if _is_picture(entry.name) and entry.is_file()]
+    return _pictures_of(folder, _entries(folder))
 
 
 def is_picture(path: Path) -> bool:
@@ -95,6 +97,14 @@ def is_picture(path: Path) -> bool:
 def has_masks(folder: Path) -> bool:
     """Whether masks lie directly in a folder."""
     return any(os.path.splitext(entry.name)[0].endswith(MASK_ENDING) for entry in _entries(folder))
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(_is_picture(entry.name) and _is_file(entry) for entry in _entries(folder))
+
+
+def _pictures_of(folder: Path, entries: Iterable[os.DirEntry[str]]) -> list[Path]:
+    return [folder / entry.name for entry in entries if _is_picture(entry.name) and _is_file(entry)]
 
 
 def _is_picture(name: str) -> bool:
@@ -115,8 +125,8 @@ def find_subsets(folder: Path, is_reg: bool, defaults: Subset) -> list[Subset]:
     """
     folder = Path(folder)
     _check_folder(folder)
-    inner = [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
-    full = [path for path in inner if pictures_in(path)]
+    inner = [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
+    full = [path for path in inner if _has_pictures(path)]
     counted = [path for path in full if COUNTED_FOLDER.fullmatch(path.name)]
     loose = pictures_in(folder)
     if not counted and not loose:
@@ -141,19 +151,21 @@ def collect_pictures(subsets: Iterable[Subset]) -> tuple[list[tuple[Subset, Capt
     """Every subset that is used, with its pictures, and a sentence for each that cannot be."""
     found: list[tuple[Subset, Captioned]] = []
     complaints: list[str] = []
-    known: set[tuple[object, ...]] = set()
+    known: set[Subset] = set()
     for subset in subsets:
-        place = (subset.source.resolve(), subset.resolution)
+        # Other captions or sizes of the same pictures are something else to learn; being their own class is not.
+        source = subset.source.resolve()
+        twin = replace(subset, image_dir=source, metadata_file=None, num_repeats=1, is_reg=False, trigger_words=None)
         if subset.num_repeats < 1:
             warn(f"{subset.source} is left out, because its number of repeats is {subset.num_repeats}.")
-        elif place in known:
-            warn(f"{subset.source} is given twice at the same resolution; the second is left out.")
+        elif twin in known:
+            warn(f"{subset.source} is given twice with the same settings; the second is left out.")
         else:
             try:
                 found.append((subset, _all_pictures(subset)))
             except InputError as error:
                 complaints += error.sentences
-        known.add(place)
+        known.add(twin)
     return found, complaints
 
 
@@ -161,10 +173,15 @@ def _all_pictures(subset: Subset) -> Captioned:
     """The pictures of one subset; those in formats that are not read are said."""
     folder = subset.image_dir
     if subset.metadata_file:
-        return read_metadata(subset.metadata_file, folder, EXTENSIONS, subset.joint)
+        named = read_metadata(subset.metadata_file, folder, EXTENSIONS, subset.joint)
+        masks = {path for path in named if path.stem.endswith(MASK_ENDING)}
+        if masks:
+            warn(f"{subset.metadata_file} names {len(masks)} masks, which are not trained on.")
+        return {path: lines for path, lines in named.items() if path not in masks}
     _check_folder(folder)
-    pictures = pictures_in(folder)
-    suffixes = Counter(os.path.splitext(entry.name)[1].lower() for entry in _entries(folder))
+    entries = _entries(folder)
+    pictures = _pictures_of(folder, entries)
+    suffixes = Counter(os.path.splitext(entry.name)[1].lower() for entry in entries)
     unread = [f"{suffixes[suffix]} {suffix}" for suffix in sorted(UNREAD_EXTENSIONS & {*suffixes})]
     if unread:
         warn(f"{folder} holds pictures that are not read ({', '.join(unread)}); convert them to .png.")
@@ -180,6 +197,17 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return sorted((each for each in entries if not each.name.startswith(".")), key=attrgetter("name"))
     except OSError as error:
         raise InputError(f"the picture folder {folder} cannot be read: {error.strerror}.") from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file; a link that leads nowhere is one too, so that it is named as unreadable."""
+    if entry.is_symlink():  # where an entry itself fails on circles
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _check_folder(folder: Path) -> None:

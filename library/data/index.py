@@ -14,7 +14,7 @@ from library.errors import InputError
 from library.files import write_atomically
 from library.log import is_speaker
 
-VERSION = 2
+VERSION = 3
 CHUNK = 32  # pictures that a thread takes at a time
 
 Row = list[int | str]  # size in bytes, time of change in ns, and the facts
@@ -92,14 +92,20 @@ class PictureIndex:
 
 
 def examine_all(paths: Iterable[Path], index: PictureIndex) -> tuple[dict[Path, Facts], dict[Path, str]]:
-    """The facts of all pictures that are whole, and the reason for each that is not; new ones by all cores."""
+    """The facts of all pictures that are whole, and the reason for each that is not; new ones by all cores.
+
+    What was found out goes into the index, also when a person stops it half way.
+    """
     facts: dict[Path, Facts | None] = {path: index.get(path) for path in paths}
     broken: dict[Path, str] = {}
-    for path, row in _examined_by_all([path for path, known in facts.items() if known is None]):
-        if isinstance(row, str):
-            broken[path] = row
-        else:
-            facts[path] = index.add(path, row)
+    try:
+        for path, row in _examined_by_all([path for path, known in facts.items() if known is None]):
+            if isinstance(row, str):
+                broken[path] = row
+            else:
+                facts[path] = index.add(path, row)
+    finally:
+        index.save()
     return {path: known for path, known in facts.items() if known is not None}, broken
 
 

@@ -8,20 +8,19 @@ from library.data.folders import Subset, has_masks
 from library.data.index import PictureIndex, examine_all
 from library.data.masks import find_mask, misfit
 from library.data.pictures import Mask, Picture
-from library.errors import InputError
 from library.log import warn
 
 
 def find_masks(
     subset: Subset, paths: Collection[Path], facts: Mapping[Path, Facts], masked_loss: bool, index: PictureIndex
-) -> dict[Path, Mask]:
+) -> tuple[dict[Path, Mask], list[str]]:
     """The masks of a subset's readable pictures: files if `masked_loss`, else with `alpha_mask` their transparency.
 
-    Raises InputError naming every mask that cannot be read or has another shape than its picture.
+    With a sentence for each mask that cannot be read or has another shape than its picture.
     """
     masks = {path: Mask(path, facts[path].sha256, is_alpha=True) for path in paths} if subset.alpha_mask else {}
     if not masked_loss:
-        return masks
+        return masks, []
     folder = _mask_folder(subset)
     files = {path: file for path in paths if (file := find_mask(path, folder))}
     known, broken = examine_all(dict.fromkeys(files.values()), index)
@@ -31,15 +30,13 @@ def find_masks(
             wrong = misfit(file, known[file][1:], facts[path][1:])
             complaints += [wrong] if wrong else []
             masks[path] = Mask(file, known[file].sha256)
-    if complaints:
-        raise InputError.of(complaints)
-    return masks
+    return masks, complaints
 
 
 def say_what_is_masked(pictures: Sequence[Picture], masked_loss: bool) -> None:
     """Warns of pictures without a mask, and of masks that nobody asked for."""
-    own = [picture for picture in pictures if not picture.subset.is_reg]
-    bare = sum(picture.mask is None for picture in own)
+    own = {picture.path: picture.mask for picture in pictures if not picture.subset.is_reg}
+    bare = sum(mask is None for mask in own.values())
     if masked_loss and bare:
         which = "no picture has a mask" if bare == len(own) else f"{bare} of {len(own)} pictures have no mask"
         warn(f"masked_loss is on, but {which}; all of their pixels count.")

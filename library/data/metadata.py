@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from library.errors import InputError
+from library.log import warn
 
 
 def read_metadata(file: Path, folder: Path, endings: Sequence[str], separator: str) -> dict[Path, list[str]]:
@@ -27,15 +28,25 @@ def read_metadata(file: Path, folder: Path, endings: Sequence[str], separator: s
     pictures: dict[Path, list[str]] = {}
     complaints: list[str] = []
     missing: list[str] = []
-    for place, key, entry in _entries(file):
+    twice: list[str] = []
+    for place, raw in _entries(file):
+        try:
+            key, entry = _entry(raw)
+            lines = _lines(entry, separator)
+        except ValueError as error:
+            complaints.append(f"{place}: {error}")
+            continue
         path = _find(folder, key, endings)
         if path is None:
             missing.append(key)
-            continue
-        try:
-            pictures[path] = _lines(entry, separator)
-        except ValueError as error:
-            complaints.append(f"{place}: {error}")
+        else:
+            twice += [key] if path in pictures else []
+            pictures[path] = lines
+    if twice:
+        warn(
+            f"{file} names pictures twice, of which the last caption counts: {', '.join(twice)}. "
+            "Several captions of a picture are written as the lines of one."
+        )
     if missing:
         names = ", ".join(missing)
         complaints.append(
@@ -49,8 +60,8 @@ def read_metadata(file: Path, folder: Path, endings: Sequence[str], separator: s
     return pictures
 
 
-def _entries(file: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(place in the file, picture, what is said of it) for each picture."""
+def _entries(file: Path) -> Iterator[tuple[str, Any]]:
+    """(place in the file, what stands there) for each picture: a line, or a name and what is said of it."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -58,37 +69,33 @@ def _entries(file: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     except OSError as error:
         raise InputError(f"the metadata {file} cannot be read: {error.strerror}.") from error
     if file.suffix.lower() == ".jsonl":
-        yield from _entries_of_lines(file, text)
+        # Not splitlines: a caption may hold the rarer ends of lines, which JSON lets stand.
+        lines = enumerate(text.split("\n"), 1)
+        yield from ((f"{file}, line {number}", line) for number, line in lines if line.strip())
         return
-    table = _parse(text, str(file))
+    try:
+        table = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON: {error}.") from error
     if not isinstance(table, dict):
         raise InputError(f"{file} must hold one table of pictures, not {type(table).__name__}.")
-    for key, entry in table.items():
-        yield f"{file}, '{key}'", key, _checked(entry, f"{file}, '{key}'")
+    yield from ((f"{file}, '{key}'", (key, entry)) for key, entry in table.items())
 
 
-def _entries_of_lines(file: Path, text: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    # Not splitlines: a caption may hold the rarer ends of lines, which JSON lets stand.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            place = f"{file}, line {number}"
-            entry = _checked(_parse(line, place), place)
-            if not isinstance(entry.get("image_path"), str) or not entry["image_path"]:
-                raise InputError(f"{place}: image_path is missing; it names the picture.")
-            yield place, entry["image_path"], entry
-
-
-def _parse(text: str, place: str) -> Any:
+def _entry(raw: Any) -> tuple[str, dict[str, Any]]:
+    """A picture's name and what is said of it, from what `_entries` gives. Raises ValueError for anything else."""
+    is_line = isinstance(raw, str)
     try:
-        return json.loads(text)
+        key, entry = ("", json.loads(raw)) if is_line else raw
     except ValueError as error:
-        raise InputError(f"{place} is not valid JSON: {error}.") from error
-
-
-def _checked(entry: Any, place: str) -> dict[str, Any]:
+        raise ValueError(f"this is not valid JSON: {error}.") from error
     if not isinstance(entry, dict):
-        raise InputError(f'{place}: write {{"caption": "..."}} or {{"tags": "..."}}, not {entry!r}.')
-    return entry
+        raise ValueError(f'write {{"caption": "..."}} or {{"tags": "..."}}, not {entry!r}.')
+    if is_line:
+        key = entry.get("image_path")
+        if not isinstance(key, str) or not key:
+            raise ValueError("image_path is missing; it names the picture.")
+    return key, entry
 
 
 def _find(folder: Path, key: str, endings: Sequence[str]) -> Path | None:

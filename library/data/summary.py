@@ -1,7 +1,9 @@
 """The dataset in a few lines, for a person to check before a run."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from library.data.folders import Subset
@@ -13,21 +15,24 @@ if TYPE_CHECKING:
 
 def describe(dataset: "Dataset") -> str:
     """Folders with pictures, repeats and captions; samples an epoch; buckets; what was left out."""
-    subsets = dict.fromkeys(picture.subset for picture in dataset.pictures)
-    lines = [_subset_line(subset, dataset.pictures) for subset in subsets]
+    own: dict[Subset, list[Picture]] = {}
+    for subset, pictures in groupby(dataset.pictures, attrgetter("subset")):
+        own.setdefault(subset, []).extend(pictures)
+    has_sizes = len({subset.resolution for subset in own}) > 1
+    lines = [_subset_line(subset, pictures, has_sizes) for subset, pictures in own.items()]
     lines.append(_sample_line(dataset))
     buckets = (f"{width}x{height}: {count}" for (width, height), count in dataset.bucket_counts().items())
     lines.append(f"buckets: {', '.join(buckets)}")
     if dataset.skipped:
-        lines.append(f"left out, unreadable: {', '.join(str(path) for path in dataset.skipped)}")
+        lines.append(f"left out, unreadable: {len(dataset.skipped)} pictures")
     return "\n".join(lines)
 
 
-def _subset_line(subset: Subset, pictures: Iterable[Picture]) -> str:
-    own = [picture for picture in pictures if picture.subset == subset]
+def _subset_line(subset: Subset, own: Sequence[Picture], has_sizes: bool) -> str:
     captions = Counter(picture.has_caption for picture in own)
     kind = "regularisation, " if subset.is_reg else ""
-    line = f"{subset.source}: {kind}{len(own)} pictures x {subset.num_repeats}, {captions[True]} captions"
+    size = " at {}x{}".format(*subset.resolution) if has_sizes else ""
+    line = f"{subset.source}: {kind}{len(own)} pictures x {subset.num_repeats}{size}, {captions[True]} captions"
     if captions[False]:
         words = f'"{subset.class_tokens}"' if subset.class_tokens else "no words"
         line += f", {captions[False]} without: {words}"

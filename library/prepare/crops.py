@@ -194,7 +194,8 @@ def _has_more(content: bytes) -> bool:
 
 
 def _named(path: Path) -> str:
-    return f"{path.name} ({path.stat().st_size} bytes)"
+    name = path.name.encode(errors="backslashreplace").decode()  # names from other systems may be no text
+    return f"{name} ({path.stat().st_size} bytes)"
 
 
 def _report(crops: dict[Path, Crop], outcome: Outcome, recipe: Recipe) -> int:

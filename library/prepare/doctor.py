@@ -16,7 +16,7 @@ HEALTHY, BAD = 0, 3  # exit statuses
 WIDTH = 100  # columns of the table
 SEVERITY_WIDTH = 9
 LINKS = {"exact_duplicates": " = ", "near_duplicates": " ~ ", "same_stem": " and "}
-NAMED = 8  # pictures of a finding that the table names
+NAMED = 8  # pictures of a finding that the table names, unless they are unreadable
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,17 @@ def _fact_row(report: Report, each: Examined) -> dict[str, Any]:
 
 
 def named(report: Report, each: Finding) -> list[str]:
-    """The pictures of a finding, the first ones by name, each with its own words; copies group by group."""
+    """The pictures of a finding by name, each with its own words; copies group by group.
+
+    All that are unreadable, as each of them stops a run; of others the first ones.
+    """
     if each.groups:
         items = [LINKS[each.kind].join(report.name(path) for path in group) for group in each.groups]
     else:
         items = [f"{report.name(path)}{words and f': {words}'}" for path, words in each.pictures.items()]
-    more = [f"and {len(items) - NAMED} more"] if len(items) > NAMED else []
-    return [*items[:NAMED], *more]
+    limit = len(items) if each.kind == "unreadable" else NAMED
+    more = [f"and {len(items) - limit} more"] if len(items) > limit else []
+    return [*items[:limit], *more]
 
 
 def _wrapped(text: str, indent: int) -> list[str]:

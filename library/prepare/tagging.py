@@ -80,7 +80,7 @@ def write_caption(path: Path, line: Sequence[str], writing: Writing) -> str:
 
 def write_report(path: Path, tagging: Tagging) -> None:
     """All pictures with their tags and probabilities as JSON, whole or not at all."""
-    content = json.dumps(tagging.report, indent=1, ensure_ascii=False).encode()
+    content = json.dumps(tagging.report, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
     write_atomically(path, lambda unfinished: unfinished.write_bytes(content))
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from os.path import realpath
 from pathlib import Path
 
 from library.data.folders import pictures_in
@@ -26,7 +27,7 @@ def find_sources(folder: Path, output: Path, recursive: bool) -> list[Path]:
         raise InputError(f"{folder} lies inside {output}; give a folder to write to that holds no originals.")
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; give a folder to write to.")
-    sources = [path for path in found if not path.resolve().is_relative_to(there)]
+    sources = [path for path in found if not Path(realpath(path)).is_relative_to(there)]
     if not sources:
         raise InputError(f"no pictures found in {folder} besides those in {output}.")
     return sources

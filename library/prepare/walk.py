@@ -114,7 +114,7 @@ def _files(folder: Path, recursive: bool) -> Iterator[Path]:
     for path in entries:
         if path.name.startswith("."):
             continue
-        if path.is_file():
+        if path.is_file() or not path.exists():  # a link that leads nowhere is to be named too
             yield path
         elif recursive and path.is_dir():
             yield from _files(path, recursive)

@@ -1,6 +1,6 @@
 """The dataset tables [general], [[datasets]] and [[datasets.subsets]], as sd-scripts has them."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 from library.log import warn
@@ -8,13 +8,13 @@ from library.lookup import nearest
 from library.settings import compat
 from library.settings.convert import NO_LIMITS, convert, is_unset
 from library.settings.fields import RULES, Settings
-from library.settings.tables import FLAT_NAMES, DatasetTable, InheritedKeys, SubsetTable
+from library.settings.tables import FLAT_NAMES, DatasetTable, SubsetTable
 
 DATASET_KEYS = {name: hint for name, hint in get_type_hints(DatasetTable).items() if name != "subsets"}
 SUBSET_KEYS = get_type_hints(SubsetTable)
-INHERITED_KEYS = frozenset(field.name for field in fields(InheritedKeys))
+DOCUMENT_KEYS = ("general", "datasets")  # what a file of dataset tables may hold
 # One run has one of each, so every table must say the same.
-RUN_KEYS = ("batch_size", "validation_split", "validation_seed")
+RUN_KEYS = ("validation_split", "validation_seed")
 
 
 def read_tables(document: dict[str, Any], file: str, complaints: list[str]) -> tuple[DatasetTable, ...]:
@@ -96,15 +96,14 @@ def _foreign_key(key: str, raw: Any, allowed: dict[str, Any], where: str) -> str
 
 
 def share_run_keys(settings: Settings, complaints: list[str]) -> Settings:
-    """`settings` with what the tables say for the whole run, such as the batch size, made flat."""
+    """`settings` with what the tables say for the whole run made flat."""
     for key in RUN_KEYS:
-        flat = FLAT_NAMES.get(key, key)
         own = [getattr(dataset, key) for dataset in settings.datasets]
         if all(value is None for value in own):
             continue
-        values = {getattr(settings, flat) if value is None else value for value in own}
+        values = {getattr(settings, key) if value is None else value for value in own}
         if len(values) > 1:
             words = " and ".join(sorted(str(value) for value in values))
             complaints.append(f"{key} must be one for all [[datasets]], not {words}; move it to [general].")
-        settings = replace(settings, **{flat: min(values, key=str)})
+        settings = replace(settings, **{key: min(values, key=str)})
     return settings

@@ -11,7 +11,7 @@ from library.lookup import nearest
 from library.settings import compat
 from library.settings.checks import find_mistakes
 from library.settings.convert import convert, is_unset, shown
-from library.settings.datasets import DATASET_KEYS, read_tables, share_run_keys
+from library.settings.datasets import DATASET_KEYS, DOCUMENT_KEYS, read_tables, share_run_keys
 from library.settings.fields import FILE_OPTIONS, HINTS, RULES, Settings
 from library.settings.sources import Given, read_command_line, read_document, walk_sections
 from library.settings.table import help_text
@@ -107,7 +107,8 @@ def _foreign(given: Given) -> str | None:
         if advice:
             warn(f"{given.where}: {advice}")
         return compat.refusal(given.name, given.raw)
-    meant = compat.OTHER_WORDS.get(given.name) or nearest(given.name, (*RULES, *FILE_OPTIONS))
+    tables = ("datasets",) if isinstance(given.raw, list) else ()
+    meant = compat.OTHER_WORDS.get(given.name) or nearest(given.name, (*RULES, *FILE_OPTIONS, *tables))
     hint = f"; did you mean '{meant}'?" if meant else "; --help lists all of them."
     return f"'{given.name}' is not a setting{hint}"
 
@@ -124,10 +125,11 @@ def _read_dataset_config(
         )
     source = str(given.raw)
     document = read_document(Path(source).expanduser())
-    stray = [key for key in document if key not in ("general", "datasets")]
-    complaints = [
-        f"{source}: '{key}' is not part of a dataset file; move it to the --config." for key in stray
-    ]
+    complaints = []
+    for key in [key for key in document if key not in DOCUMENT_KEYS]:
+        meant = nearest(key, DOCUMENT_KEYS)
+        hint = f"did you mean '{meant}'?" if meant else "move it to the --config."
+        complaints.append(f"{source}: '{key}' is not part of a dataset file; {hint}")
     if not document.get("datasets"):
         complaints.append(f"{source} has no [[datasets]]; add one with [[datasets.subsets]] in it.")
     if complaints:

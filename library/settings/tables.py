@@ -51,8 +51,8 @@ class SubsetTable(InheritedKeys):
 class DatasetTable(InheritedKeys):
     """One [[datasets]], with what [general] says filled in: folders that share a size and its buckets.
 
-    `batch_size`, `validation_split` and `validation_seed` are one for the whole run; reading the settings
-    copies them to the flat ones.
+    `validation_split` and `validation_seed` are one for the whole run; reading the settings copies them to the
+    flat ones.
     """
 
     resolution: tuple[int, int] | None = None
@@ -98,6 +98,7 @@ class ResolvedSubset:
     resize_interpolation: str
     alpha_mask: bool
     conditioning_data_dir: Path | None
+    batch_size: int
     resolution: tuple[int, int]
     enable_bucket: bool
     min_bucket_reso: int

@@ -9,7 +9,7 @@ from typing import Any
 import toml
 
 from library.settings.fields import DEFAULTS, GROUPS, Settings
-from library.settings.tables import DatasetTable, SubsetTable
+from library.settings.tables import FLAT_NAMES, DatasetTable, SubsetTable
 
 # Written even where they are the default, so that the file tells by itself what was trained.
 ESSENTIALS = (
@@ -48,19 +48,28 @@ def write_settings(settings: Settings, path: Path | str) -> None:
 def settings_text(settings: Settings) -> str:
     """The TOML text: a section for each group, with the essentials and what differs from the defaults."""
     document: dict[str, Any] = {}
-    essentials = [name for name in ESSENTIALS if not (settings.trains_whole and name.startswith("network_"))]
+    needless = _said_by_tables(settings)
+    if settings.trains_whole:
+        needless |= {name for name in ESSENTIALS if name.startswith("network_")}
     for section, group in GROUPS.items():
         values = {field.name: getattr(settings, field.name) for field in fields(group)}
         kept = {
             name: _plain(value)
             for name, value in values.items()
-            if value is not None and (value != DEFAULTS[name] or name in essentials)
+            if value is not None and (value != DEFAULTS[name] or name in ESSENTIALS and name not in needless)
         }
         if kept:
             document[section] = kept
     if settings.datasets:
         document["datasets"] = [_table(dataset) for dataset in settings.datasets]
     return str(toml.dumps(document, encoder=_encoder()))
+
+
+def _said_by_tables(settings: Settings) -> set[str]:
+    """The settings that every dataset table says for itself, so that the flat ones tell nothing of the run."""
+    tables = settings.datasets
+    keys = (field.name for field in fields(DatasetTable) if tables)
+    return {FLAT_NAMES.get(key, key) for key in keys if all(getattr(table, key) is not None for table in tables)}
 
 
 def _table(table: DatasetTable | SubsetTable) -> dict[str, Any]:

@@ -40,8 +40,9 @@ def slices_of_epoch(dataset: Dataset, plan: Plan, rank: int, epoch: int) -> list
     The effective batches do not depend on how they are cut, so batch 4 learns what batch 2 on two processes does.
     """
     steps = []
-    for step, effective in enumerate(dataset.plan(epoch, plan.effective_batch), epoch * plan.steps_per_epoch):
-        cut = [effective[start : start + plan.batch_size] for start in range(0, len(effective), plan.batch_size)]
+    for step, effective in enumerate(dataset.plan(epoch, plan.times), epoch * plan.steps_per_epoch):
+        size = effective[0].picture.subset.batch_size
+        cut = [effective[start : start + size] for start in range(0, len(effective), size)]
         steps.append([Slice(samples, epoch, len(effective), step) for samples in cut[rank :: plan.world_size]])
     return steps
 

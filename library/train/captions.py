@@ -13,6 +13,7 @@ from library.log import warn
 from library.models.drawing import texts_of
 from library.models.family import Condition, Family
 from library.models.prompts import Prompt
+from library.models.text import MAX_TOKEN_LENGTHS
 from library.settings import Settings
 from library.train.data import Datasets
 from library.train.plan import Plan
@@ -154,8 +155,8 @@ def warn_of_cut_captions(settings: Settings, family: Family, dataset: Dataset) -
         lengths.append(max((family.token_count(text, settings.weighted_captions) for text in texts), default=0))
     cut = sum(length > limit for length in lengths)
     if cut:
-        longer = [str(length) for length in (150, 225) if length > limit]
-        remedy = f"set max_token_length = {' or '.join(longer)}, or shorten them" if longer else "shorten them"
+        enough = [str(length) for length in MAX_TOKEN_LENGTHS if length >= max(lengths)]
+        remedy = f"set max_token_length = {enough[0]}, or shorten them" if enough else "shorten them"
         warn(
             f"{cut} of {len(lengths)} captions are cut off after {limit} tokens; the longest has {max(lengths)}. "
             f"To have all of it read, {remedy}."
@@ -167,7 +168,7 @@ def _captions_of(dataset: Dataset, plan: Plan) -> Iterator[str]:
     varies = not all(is_constant(subset) for subset in {picture.subset for picture in dataset.pictures})
     for epoch in range(plan.epochs if varies else 1):
         first = epoch * plan.steps_per_epoch
-        for step, batch in enumerate(dataset.plan(epoch, plan.effective_batch), first):
+        for step, batch in enumerate(dataset.plan(epoch, plan.times), first):
             if step >= plan.steps:
                 return
             for sample in batch:

@@ -14,7 +14,7 @@ def describe_run(settings: Settings, model: Model, compute: Compute, dataset: Da
     for part, layers in learned.layers.items():
         count = sum(parameter.numel() for parameter in learned.parameters(part))
         say(f"{part}: {count:,} trained parameters in {len(layers)} layers.")
-    peak = predicted_peak_gb(model, compute, settings, list(dataset.bucket_counts()))
+    peak = predicted_peak_gb(model, compute, settings, list(dataset.shapes))
     say(f"predicted peak memory while training: {peak:.2f} GB on {compute.device.type}.")
     say("dry_run: everything is in order; nothing was trained or written.")
     return 0

@@ -60,13 +60,13 @@ def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Pla
         "base_model": {part: family.fingerprint(part, folder) for part in parts},
         "pictures_and_captions": _content_of(dataset),
         "variants": dataset.variants if any(is_varied(picture.subset) for picture in dataset.pictures) else 0,
-        "datasets": [_decisive(subset) for subset in settings.subset_tables()],
+        "datasets": [_decisive(subset, plan) for subset in settings.subset_tables()],
     }
 
 
-def _decisive(subset: ResolvedSubset) -> dict[str, Any]:
-    """What a dataset table decides, wherever its pictures lie."""
-    values = asdict(subset) | {"resolution": list(subset.resolution)}
+def _decisive(subset: ResolvedSubset, plan: Plan) -> dict[str, Any]:
+    """What a dataset table decides, wherever its pictures lie and however its batches are cut."""
+    values = asdict(subset) | {"resolution": list(subset.resolution), "batch_size": subset.batch_size * plan.times}
     del values["image_dir"], values["metadata_file"], values["conditioning_data_dir"]
     return values
 
@@ -98,7 +98,7 @@ def training_facts(
         architecture=family.architecture,
         prediction_type=family.prediction_type,
         zero_terminal_snr=family.zero_terminal_snr,
-        resolution=settings.resolution,
+        resolution=dataset.resolution,
         base_hashes=family.base_hashes(cache_folder(settings)),
         started_at=started_at,
         session_id=derive_seed(0, settings.output_name, str(started_at)) % 2**32,
@@ -109,7 +109,7 @@ def training_facts(
         reg_pictures=dataset.sample_count_of(is_reg=True),
         validation_pictures=held_out.sample_count if held_out else 0,
         batches_per_epoch=plan.steps_per_epoch * plan.accumulation,
-        batch_size=plan.batch_size,
+        batch_size=max(plan.batch_sizes),
         total_batch_size=plan.effective_batch,
         dataset_dirs=dataset.dataset_dirs(),
         reg_dataset_dirs=dataset.dataset_dirs(is_reg=True),
@@ -131,7 +131,7 @@ def _dataset_facts(settings: Settings, table: DatasetTable, whole: Dataset) -> d
     first = subsets[0]
     return {
         "is_dreambooth": not any(subset.metadata_file for subset in subsets),
-        "batch_size_per_device": settings.train_batch_size,
+        "batch_size_per_device": first.batch_size,
         "num_train_images": dataset.sample_count_of(is_reg=False),
         "num_reg_images": dataset.sample_count_of(is_reg=True),
         "resolution": list(first.resolution),

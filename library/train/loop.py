@@ -21,7 +21,8 @@ def run_training(training: Training, report: Report, events: Events, step: int, 
             rates = training.model.learner.rates()
             loss, norm = training.step(step, batches)
             step += 1
-            report.step(step, loss, norm, rates, plan.effective_batch)
+            samples = plan.world_size * sum(len(batch.captions) for batch in batches)
+            report.step(step, loss, norm, rates, samples)
             events.after_step(step)
             if plan.position(step)[1] == 0:
                 events.after_epoch(step, epoch + 1)

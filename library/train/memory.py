@@ -7,7 +7,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from library.data.buckets import Size
+from library.data.epochs import Shape
 from library.device import Compute
 from library.optim.optimizers import build_optimizer
 from library.settings import Settings
@@ -17,8 +17,8 @@ from library.train.tape import record
 SAMPLE = 64  # rows and columns of the matrices on which an optimizer's state is measured
 
 
-def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, sizes: Sequence[Size]) -> float:
-    """The most memory that training will hold on the device, in GB (10^9 bytes), for the largest bucket of `sizes`.
+def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, shapes: Sequence[Shape]) -> float:
+    """The most memory that training will hold on the device, in GB (10^9 bytes), for the largest batch of `shapes`.
 
     Weights and their average, the optimizer's state, and the most that gradients and what the forward pass keeps take
     up together; the allocator's slack and the driver's own share (some hundred MB on a GPU) come on top. On a CPU it
@@ -30,18 +30,18 @@ def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, sizes:
     else:
         lasting = [each for module in _resident(model) for each in (*module.parameters(), *module.buffers())]
         fixed = sum(each.nbytes for each in (*lasting, *averages) if each.device.type != "cpu")
-    largest = max(sizes, key=lambda size: size[0] * size[1])
+    largest = max(shapes, key=lambda shape: shape.size[0] * shape.size[1] * shape.batch_size)
     return (fixed + _states(model, settings, compute.device) + _passing(model, compute, settings, largest)) / 1e9
 
 
-def _passing(model: Model, compute: Compute, settings: Settings, size: Size) -> int:
+def _passing(model: Model, compute: Compute, settings: Settings, shape: Shape) -> int:
     """Bytes that come and go in a step, at the moment when they are most.
 
     What the forward pass keeps is given back layer by layer in the backward pass, while gradients come.
     """
     trained = model.learner.parameters
     gradients, largest = sum(each.nbytes for each in trained), max(each.numel() for each in trained)
-    tape = record(model, compute, settings, size)
+    tape = record(model, compute, settings, shape)
     # One by one a weight in bf16 is moved: it, its gradient and random numbers in 32 bits.
     moved = 12 * largest if settings.full_bf16 else 0
     # autocast remembers a weight in half precision until the forward pass ends, also where that keeps nothing else.

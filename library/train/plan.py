@@ -14,7 +14,7 @@ class Plan:
 
     pictures: int
     samples_per_epoch: int
-    batch_size: int
+    batch_sizes: tuple[int, ...]  # on each device; several where folders say so, the smallest first
     accumulation: int
     world_size: int
     steps_per_epoch: int
@@ -22,9 +22,14 @@ class Plan:
     save_every_epochs: int | None
 
     @property
+    def times(self) -> int:
+        """Batches of a device that one step learns from, over all processes and accumulated ones."""
+        return self.accumulation * self.world_size
+
+    @property
     def effective_batch(self) -> int:
-        """Samples that one step learns from, over all processes and accumulated batches."""
-        return self.batch_size * self.accumulation * self.world_size
+        """Samples that one step learns from, where folders differ the most."""
+        return max(self.batch_sizes) * self.times
 
     @property
     def epochs(self) -> int:
@@ -33,7 +38,7 @@ class Plan:
 
     def summary(self) -> str:
         """The plan in one line, for a person to check."""
-        batch = f"{self.batch_size}"
+        batch = " or ".join(map(str, self.batch_sizes))
         for number, word in ((self.accumulation, "accumulated"), (self.world_size, "processes")):
             batch += f" x {number} {word}" if number > 1 else ""
         length = f"{self.steps} steps in {self.epochs} epochs of {self.steps_per_epoch}"
@@ -50,8 +55,7 @@ def make_plan(settings: Settings, dataset: Dataset, world_size: int) -> Plan:
     `max_train_epochs` beats `max_train_steps`, as in sd-scripts; `max_steps_per_photo` then caps the steps at
     pictures x that number.
     """
-    effective = settings.train_batch_size * settings.gradient_accumulation_steps * world_size
-    per_epoch = dataset.steps_per_epoch(effective)
+    per_epoch = dataset.steps_per_epoch(settings.gradient_accumulation_steps * world_size)
     steps = settings.max_train_steps
     if settings.max_train_epochs:
         steps = settings.max_train_epochs * per_epoch
@@ -63,7 +67,7 @@ def make_plan(settings: Settings, dataset: Dataset, world_size: int) -> Plan:
     return Plan(
         pictures=pictures,
         samples_per_epoch=dataset.sample_count,
-        batch_size=settings.train_batch_size,
+        batch_sizes=tuple(sorted({shape.batch_size for shape in dataset.shapes})),
         accumulation=settings.gradient_accumulation_steps,
         world_size=world_size,
         steps_per_epoch=per_epoch,

@@ -31,7 +31,7 @@ def preview_prompts(settings: Settings, dataset: Dataset) -> list[Prompt]:
         if settings.sample_prompts:
             warn("sample_prompts is set, but no previews are asked for; set sample_every_n_epochs = 1 to get some.")
         return []
-    width, height = settings.resolution
+    width, height = dataset.resolution
     defaults = Prompt("", width=width, height=height, seed=settings.seed, sampler=settings.sample_sampler)
     if settings.sample_prompts:
         return read_prompts(settings.sample_prompts, defaults)

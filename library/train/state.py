@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,9 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> State:
         if not path.is_file() or file_sha256(path) != digest:
             raise InputError(f"resume: {path} is missing or damaged; resume from an earlier state folder.")
     before = manifest["identity"]
-    differing = [key for key in identity if json.loads(json.dumps(identity[key])) != before.get(key)]
-    if differing:
-        changes = "; ".join(f"{key} was {before.get(key)!r} and is {identity[key]!r}" for key in differing)
+    now = json.loads(json.dumps(dict(identity)))
+    changes = "; ".join(change for key in now for change in _changes(key, before.get(key), now[key]))
+    if changes:
         raise InputError(f"resume: {folder} was made by a run with other settings: {changes}.")
     return State(
         weights=load_file(folder / WEIGHTS),
@@ -80,6 +80,22 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> State:
         progress=manifest["progress"],
         identity=before,
     )
+
+
+def _changes(name: str, before: Any, now: Any) -> Iterator[str]:
+    """What differs between two values, in tables and lists of tables the parts that do."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _changes(f"{name} {key}", before.get(key), now.get(key))
+    elif _are_tables(before) and _are_tables(now) and len(before) == len(now):
+        for number, (one, other) in enumerate(zip(before, now, strict=True), 1):
+            yield from _changes(f"{name} {number}", one, other)
+    elif before != now:
+        yield f"{name} was {before!r} and is {now!r}"
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def newest_state(output_dir: Path, output_name: str) -> Path | None:

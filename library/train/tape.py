@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from library.data.buckets import Size
+from library.data.epochs import Shape
 from library.device import Compute
 from library.settings import Settings
 from library.train.model import Model
@@ -46,14 +46,14 @@ class _Saved:
         return tensor
 
 
-def record(model: Model, compute: Compute, settings: Settings, size: Size) -> Tape:
+def record(model: Model, compute: Compute, settings: Settings, shape: Shape) -> Tape:
     """The tape of one batch; with gradient checkpointing inputs of blocks are kept, and one block is computed again."""
     units = _checkpointed_units(model.unet) if settings.gradient_checkpointing else []
-    tape = _forward(model, compute, settings, size, [])
+    tape = _forward(model, compute, shape, [])
     if not units:
         return tape
     model.unet.disable_gradient_checkpointing()
-    inside = _forward(model, compute, settings, size, units).inside
+    inside = _forward(model, compute, shape, units).inside
     model.unet.enable_gradient_checkpointing()
     return tape._replace(inside=inside)
 
@@ -65,10 +65,10 @@ def _checkpointed_units(unet: nn.Module) -> list[nn.Module]:
     return [unit for each in lists for unit in each if not hasattr(unit, "gradient_checkpointing")]
 
 
-def _forward(model: Model, compute: Compute, settings: Settings, size: Size, units: Sequence[nn.Module]) -> Tape:
+def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Module]) -> Tape:
     """The tape of a pass that computes nothing; `inside` is what that of `units` keeps that keeps most."""
     unet, device, reader = model.unet, compute.device, model.reader
-    batch, (width, height) = settings.train_batch_size, size
+    (width, height), batch = shape
     condition = reader.read([""] * batch)  # real numbers, for frozen encoders remember them
     growth: list[int] = [0]
     layers: list[Layer] = []

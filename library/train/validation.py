@@ -18,10 +18,10 @@ from library.train.step import Objective
 FRACTIONS = (0.125, 0.375, 0.625, 0.875)
 
 
-def validation_slices(dataset: Dataset, batch_size: int, limit: int | None) -> list[Slice]:
+def validation_slices(dataset: Dataset, limit: int | None) -> list[Slice]:
     """The held-out samples in batches of one size each; at most `limit` batches."""
     # A count of 1 leaves every loss its full weight.
-    return [Slice(samples, epoch=0, count=1) for samples in dataset.plan(0, batch_size)][:limit]
+    return [Slice(samples, epoch=0, count=1) for samples in dataset.plan(0, times=1)][:limit]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def make_validation(settings: Settings, batches: Batches | None, objective: Obje
     """The validation of a run, if there are pictures for one."""
     if batches is None:
         return None
-    slices = validation_slices(batches.latents.dataset, settings.train_batch_size, settings.max_validation_steps)
+    slices = validation_slices(batches.latents.dataset, settings.max_validation_steps)
     return Validation(batches, slices, replace(objective, min_snr_gamma=None))
 
 

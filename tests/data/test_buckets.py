@@ -76,6 +76,10 @@ def test_a_picture_of_a_bucket_s_size_is_left_as_it_is() -> None:
         assert place(size, subset_buckets(BUCKETED), BUCKETED) == (size, size)
 
 
+def test_halves_are_rounded_up_as_sd_scripts_does() -> None:
+    assert cover((3325, 2432), (576, 448)) == (613, 448)  # 612.5
+
+
 @pytest.mark.parametrize("size", [(100, 100), (4000, 30), (512, 768), (513, 511)])
 def test_without_buckets_all_pictures_have_one_size(size: tuple[int, int]) -> None:
     subset = replace(BUCKETED, enable_bucket=False, resolution=(512, 768))

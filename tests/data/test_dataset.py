@@ -1,5 +1,6 @@
 """The dataset: built from folders, complaining about everything at once, describing itself truly."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from library.data.dataset import DataOptions, Dataset, build_dataset
 from library.data.folders import Subset, find_subsets
+from library.data.index import PictureIndex
 from library.data.views import cached_views, view_of
 from library.errors import InputError
 from tests.data.samples import draw, draw_folder
@@ -54,7 +56,7 @@ def test_the_picture_folder_is_not_touched(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "pictures").iterdir())) == 1
 
 
-def test_all_complaints_come_at_once_and_nothing_is_written(tmp_path: Path) -> None:
+def test_all_complaints_come_at_once_and_whole_pictures_are_remembered(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "in", 3)
     (folder / "000.png").write_bytes(b"no picture")
     (folder / "bad.webp").write_bytes((folder / "002.png").read_bytes()[:300])
@@ -63,10 +65,28 @@ def test_all_complaints_come_at_once_and_nothing_is_written(tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         build_dataset(subsets, DataOptions(cache_dir=tmp_path / "cache"), 0)
     sentences = caught.value.sentences
-    assert len(sentences) == len(set(sentences)) == 5
-    for words in ("000.png cannot be", "bad.webp cannot be", "001.txt is not UTF-8", "nowhere does", "65x64"):
+    assert len(sentences) == len(set(sentences)) == 6
+    unread = ("000.png cannot be", "bad.webp cannot be", "pictures (2), or set skip_unreadable")
+    for words in (*unread, "001.txt is not UTF-8", "nowhere does", "65x64"):
         assert any(words in sentence for sentence in sentences)
-    assert not (tmp_path / "cache").exists()
+    index = PictureIndex(tmp_path / "cache")
+    assert [index.get(path) is not None for path in sorted(folder.glob("*.png"))] == [False, True, True]
+
+
+def test_a_warm_start_opens_no_picture(tmp_path: Path) -> None:
+    """Behind its back every picture and mask becomes rubbish of the same size and time."""
+    subsets = [small(draw_folder(tmp_path / name, 100, first)) for name, first in (("one", 0), ("two", 100))]
+    for number in range(100, 200, 10):
+        draw(tmp_path / "two" / f"{number}-masklabel.png", seed=number)
+    options = DataOptions(cache_dir=tmp_path / "cache", masked_loss=True)
+    first = build_dataset(subsets, options, 0)
+    for path in [*tmp_path.glob("one/*.png"), *tmp_path.glob("two/*.png")]:
+        stamp = path.stat()
+        path.write_bytes(b"?" * stamp.st_size)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    again = build_dataset(subsets, options, 0)
+    assert again.pictures == first.pictures and again.plan(0, 4) == first.plan(0, 4)
+    assert len(again.pictures) == 200 and sum(picture.mask is not None for picture in again.pictures) == 10
 
 
 def test_unreadable_pictures_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

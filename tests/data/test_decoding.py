@@ -1,6 +1,8 @@
 """Decoding: every kind of picture becomes upright sRGB on white, and a broken one is found out."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +146,46 @@ def test_a_picture_is_read_or_its_reason_given(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"text")
     with pytest.raises(ValueError, match="its content is not a picture"):
         read_picture(tmp_path / "b.png")
+
+
+def test_the_rest_of_a_broken_download_is_no_picture(tmp_path: Path) -> None:
+    content = bytes_of(Image.effect_noise((64, 64), 90), "JPEG")
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content[:2000] + bytes(len(content) - 2000))
+    with pytest.raises(ValueError, match="the file is damaged: image file is truncated"):
+        examine(path)
+    path.write_bytes(content + bytes(300))  # whole, with something behind it
+    assert examine(path)[1:] == (64, 64)
+    black = bytes_of(Image.new("RGB", (4, 4)), "BMP")
+    assert black.endswith(bytes(9)) and colour_of(black) == (0, 0, 0)
+
+
+def promising(width: int, height: int) -> bytes:
+    """A bitmap whose header promises more than the file holds."""
+    content = bytes_of(Image.new("RGB", (4, 4)), "BMP")
+    return content[:18] + width.to_bytes(4, "little") + height.to_bytes(4, "little") + content[26:]
+
+
+REASONS = {
+    "the file is empty": b"",
+    "it has, or says that it has, more than 800 megapixels": promising(60_000, 60_000),
+    "the file is damaged: ": bytes_of(Image.new("RGB", (9, 9)), "WEBP")[:-2],
+    "Unexpected end of file": bytes_of(Image.effect_noise((64, 64), 90).convert("RGB"), "HEIF")[:-20],
+}
+
+
+@pytest.mark.parametrize("words", REASONS)
+def test_reasons_are_words_in_one_line(tmp_path: Path, words: str) -> None:
+    (tmp_path / "a.png").write_bytes(REASONS[words])
+    with pytest.raises(ValueError, match=words) as caught:
+        examine(tmp_path / "a.png")
+    assert str(caught.value) == " ".join(str(caught.value).split()).rstrip(".")
+
+
+def test_nothing_is_said_that_names_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.bmp").write_bytes(promising(25_000, 25_000))
+    code = "import sys, pathlib; from library.data.decoding import examine\n"
+    code += "try: examine(pathlib.Path(sys.argv[1]))\nexcept ValueError: print('refused')"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.bmp")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert (result.stdout, result.stderr) == ("refused\n", "")

@@ -65,6 +65,16 @@ def shown_in(dataset: Dataset, epochs: int) -> list[tuple[Picture, object]]:
     return [(s.picture, dataset.view_of(s, epoch)) for epoch in range(epochs) for s in dataset.samples]
 
 
+def test_copies_with_faces_in_other_places_are_shown_otherwise(tmp_path: Path) -> None:
+    """The place is in the name alone, so that one content has several."""
+    for name in ("a_15_15_8_8.png", "a_60_15_8_8.png"):
+        draw(tmp_path / name, (80, 30))
+    subset = replace(SUBSET, image_dir=tmp_path, enable_bucket=False, face_crop_aug_range=(2.0, 2.0))
+    dataset = build_dataset([subset], DataOptions(), 0)
+    (wanted,) = wanted_views(dataset)
+    assert set(wanted.views) == {view for _, view in shown_in(dataset, 2)} and len(wanted.views) == 2
+
+
 def test_preparing_fills_the_cache_with_the_encoder_s_latents(tmp_path: Path, dataset: Dataset) -> None:
     cache, encoder = LatentCache(tmp_path / "cache", "vae"), Encoder()
     told: list[tuple[int, int]] = []

@@ -127,3 +127,31 @@ def test_regularisation_matches_training(train: int, reg: int, reg_repeats: int,
     assert len({(sample.picture.key, sample.repeat) for sample in regs}) == len(regs)
     assert {sample.loss_weight for sample in regs} <= {0.3}
     assert {sample.loss_weight for sample in samples if not sample.is_reg} == {1.0}
+
+
+def test_regularisation_matches_training_at_each_resolution() -> None:
+    """As sd-scripts does it for each [[datasets]]; the first resolution's pictures would be enough for all."""
+    large = {"resolution": (256, 256)}
+    subsets = [replace(TRAIN, num_repeats=2), REG, replace(TRAIN, **large), replace(REG, **large)]
+    numbers = zip(subsets, (2, 9, 3, 9), strict=True)
+    pictures = [picture for subset, number in numbers for picture in shaped(subset, [0] * number)]
+    counts = Counter((s.picture.subset.resolution, s.is_reg) for s in list_samples(pictures, 1.0))
+    assert counts == {((128, 128), False): 4, ((128, 128), True): 4, ((256, 256), False): 3, ((256, 256), True): 3}
+
+
+def test_regularisation_of_a_resolution_of_its_own_goes_with_those_that_have_none() -> None:
+    subsets = [TRAIN, replace(TRAIN, resolution=(192, 192)), REG, replace(REG, resolution=(256, 256))]
+    pictures = [picture for subset in subsets for picture in shaped(subset, [0] * 3)]
+    counts = Counter(s.picture.subset.resolution for s in list_samples(pictures, 1.0) if s.is_reg)
+    assert counts == {(128, 128): 3, (256, 256): 3}
+
+
+def test_folders_of_one_size_may_have_batches_of_several() -> None:
+    other = replace(TRAIN, image_dir=Path("other"), batch_size=3)
+    samples = list_samples(shaped(TRAIN, [0] * 8) + shaped(other, [0] * 8), 1.0)
+    plan = plan_epoch(samples, 1, 0, 2)
+    kinds = [(batch[0].picture.subset.batch_size, len(batch)) for batch in plan]
+    assert sorted(kinds) == [(1, 2)] * 4 + [(3, 2), (3, 6)]
+    assert all(len({sample.picture.subset for sample in batch}) == 1 for batch in plan)
+    orders = {tuple(batch[0].picture.subset.batch_size for batch in plan_epoch(samples, 1, n, 2)) for n in range(9)}
+    assert len(orders) > 4, "they are mixed anew in each epoch"

@@ -92,8 +92,21 @@ def test_collecting_names_every_bad_folder_and_drops_doubles(
     larger = Subset(image_dir=tmp_path / "good", resolution=(768, 768))
     never = Subset(image_dir=tmp_path / "good", num_repeats=0)
     bad = [Subset(image_dir=tmp_path / "empty"), Subset(image_dir=tmp_path / "nowhere")]
-    found, complaints = collect_pictures([good, twice, larger, never, *bad])
-    assert [subset for subset, _ in found] == [good, larger]
+    other = Subset(image_dir=tmp_path / "good", caption_extension=".long")  # other captions of the same pictures
+    own_class = Subset(image_dir=tmp_path / "good", is_reg=True)
+    found, complaints = collect_pictures([good, twice, larger, other, own_class, never, *bad])
+    assert [subset for subset, _ in found] == [good, larger, other]
     assert len(complaints) == 2 and "empty" in complaints[0] and "nowhere" in complaints[1]
     said = capsys.readouterr().err
     assert "given twice" in said and "repeats is 0" in said and "1 .tiff" in said
+
+
+def test_links_count_as_what_they_lead_to_and_those_to_nothing_as_pictures(tmp_path: Path) -> None:
+    real = draw(tmp_path / "elsewhere" / "a.png")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    targets = {"gone.png": "nothing", "circle.jpg": "circle.jpg", "linked.png": real, "folder.png": real.parent}
+    for name, target in targets.items():
+        (folder / name).symlink_to(target)
+    assert [path.name for path in pictures_in(folder)] == ["circle.jpg", "gone.png", "linked.png"]
+    assert [subset.image_dir for subset in find_subsets(folder, False, DEFAULTS)] == [folder]

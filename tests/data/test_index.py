@@ -65,6 +65,22 @@ def test_broken_pictures_are_told_and_tried_again(tmp_path: Path, reads: list[Pa
     assert reads.count(bad) == 2 and reads.count(good) == 1
 
 
+def test_what_was_read_before_a_stop_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [draw(tmp_path / f"{number}.png", seed=number) for number in range(4)]
+    monkeypatch.setattr(module, "CHUNK", 1)
+
+    def stopped(path: Path) -> Facts:
+        if path == paths[2]:
+            raise KeyboardInterrupt
+        return examine(path)
+
+    monkeypatch.setattr(module, "examine", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        examine_all(paths, PictureIndex(tmp_path / "cache"))
+    kept = PictureIndex(tmp_path / "cache")
+    assert [kept.get(path) is not None for path in paths] == [True, True, False, False]
+
+
 def file_of(cache: Path) -> Path:
     """The one file of an index."""
     (file,) = (cache / "pictures").iterdir()

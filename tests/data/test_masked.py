@@ -77,6 +77,16 @@ def test_masks_that_nobody_asked_for_are_said(tmp_path: Path, capsys: pytest.Cap
     assert f"the masks in {tmp_path / 'masks'}, {folder} are not used" in capsys.readouterr().err
 
 
+def test_a_picture_at_two_resolutions_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = draw_folder(tmp_path, 2)
+    white(folder / "001-masklabel.png")
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    build_dataset([Subset(folder, resolution=(side, side)) for side in (64, 128)], MASKED, 0)
+    said = capsys.readouterr().err
+    assert "1 of 2 pictures have no mask" in said and f"2 pictures in {folder} have neither" in said
+
+
 def test_no_mask_at_all_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not built(draw_folder(tmp_path, 2)).has_masks
     assert "masked_loss is on, but no picture has a mask" in capsys.readouterr().err
@@ -96,9 +106,11 @@ def test_bad_masks_are_all_named(tmp_path: Path) -> None:
     (folder / "000-masklabel.png").write_bytes(b"no picture")
     white(folder / "001-masklabel.png", (40, 48))
     white(folder / "002-masklabel.png", (24, 20))
+    (folder / "002.txt").write_bytes(b"\xff")
     with pytest.raises(InputError) as caught:
         built(folder)
-    broken, turned = caught.value.sentences
+    broken, turned, caption = caught.value.sentences
+    assert "002.txt is not UTF-8" in caption
     assert "000-masklabel.png cannot be read: its content is not a picture" in broken
     assert "001-masklabel.png is 40 x 48 pixels and its upright picture 48 x 40" in turned
 

@@ -101,7 +101,7 @@ def test_every_missing_picture_is_named(folder: Path) -> None:
         ("m.json", '{"000.png": {"tags": ["a", 5]}}', "tags must be text, not ['a', 5]"),
         ("m.json", '{"000.png": {"caption": "\\ud800"}}', "a character in it is cut in two"),
         ("m.jsonl", '{"image_path": "000.png"}\n{"caption": "b"}', "m.jsonl, line 2: image_path is missing"),
-        ("m.jsonl", '{"image_path": "000.png"}\nnonsense', "m.jsonl, line 2 is not valid JSON"),
+        ("m.jsonl", '{"image_path": "000.png"}\nnonsense', "m.jsonl, line 2: this is not valid JSON"),
         ("m.jsonl", "\n", "names no pictures"),
     ],
 )
@@ -110,6 +110,31 @@ def test_mistakes_in_the_file(folder: Path, name: str, text: str, words: str) ->
     with pytest.raises(InputError) as caught:
         read(folder / name, folder)
     assert words in str(caught.value)
+
+
+def test_mistakes_are_told_all_at_once(folder: Path) -> None:
+    wrong = ['{"image_path": "000.png", "caption": 5}', '{"caption": "b"}', "nonsense", "[]", '{"image_path": "gone"}']
+    (folder / "m.jsonl").write_text("\n".join(wrong), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read(folder / "m.jsonl", folder)
+    sentences = caught.value.sentences
+    assert [f"line {number}: " in sentence for number, sentence in enumerate(sentences[:4], 1)] == [True] * 4
+    assert len(sentences) == 5 and "not in" in sentences[4]
+
+
+def test_a_picture_named_twice_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The names may differ; as in sd-scripts the last counts."""
+    assert read(as_json(folder, {"000": {"tags": "a"}, "000.png": {"tags": "b"}}), folder) == {"000.png": ["b"]}
+    said = capsys.readouterr().err
+    assert "names pictures twice" in said and "000.png" in said
+
+
+def test_masks_are_no_pictures_here_either(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "000-masklabel.png").write_bytes((folder / "000.png").read_bytes())
+    file = as_json(folder, {path.name: {} for path in folder.glob("*.png")})
+    dataset = build_dataset([Subset(folder, file)], DataOptions(), 0)
+    assert sorted(picture.path.name for picture in dataset.pictures) == ["000.png", "001.png"]
+    assert f"{file} names 1 masks, which are not trained on" in capsys.readouterr().err
 
 
 def test_files_that_cannot_be_read(folder: Path) -> None:
@@ -158,4 +183,4 @@ def test_unreadable_and_missing_pictures_are_told_together(folder: Path, tmp_pat
     subsets = [Subset(folder, file), Subset(folder, as_json(folder, {"gone": {}}))]
     with pytest.raises(InputError) as caught:
         build_dataset(subsets, DataOptions(), 0)
-    assert ["000.png cannot be" in s or "gone" in s for s in caught.value.sentences] == [True, True]
+    assert ["000.png cannot be" in s or "gone" in s for s in caught.value.sentences] == [True, True, False]

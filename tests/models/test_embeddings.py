@@ -112,7 +112,7 @@ def test_files_hold_what_the_uis_ask_for(tmp_path: Path, family: str, dtype: tor
         assert content.keys() == {"clip_l", "clip_g"}
     for file in (path, pickle):
         found = read_embedding(file)
-        assert {part: each.dtype for part, each in found.vectors.items()} == dict.fromkeys(WIDTHS[family], torch.float32)
+        assert {each.dtype for each in found.vectors.values()} == {torch.float32}
         assert all(torch.equal(found.vectors[part], each.to(dtype).float()) for part, each in embedding.vectors.items())
         assert found.word == ("<toy>" if file == path or family == "sd1" else "a")
     assert {each.name for each in tmp_path.iterdir()} == {"a.safetensors", "a.pt"}

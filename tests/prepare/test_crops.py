@@ -173,6 +173,14 @@ def test_a_face_model_is_asked(tmp_path: Path) -> None:
     assert choose(image, Recipe(size=(64, 64), crop="face", face_model=model)) == ((64, 0, 160, 96), False)
 
 
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_a_name_that_is_no_text_is_kept(tmp_path: Path, ending: str) -> None:
+    source = save(tmp_path / "caf\udce9.png", noise((64, 48)))
+    recipe = replace(CENTER, ending=ending)
+    assert crop(source, recipe).word == "written" and (tmp_path / "out" / f"caf\udce9{ending}").exists()
+    assert crop(source, recipe).word == "kept"
+
+
 def test_captions_come_along_and_are_kept(tmp_path: Path) -> None:
     source = save(tmp_path / "a.jpg", noise((80, 64)), caption="words, ü\n")
     (tmp_path / "a.caption").write_bytes(b"caf\xe9")

@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from library.prepare.doctor import BAD, HEALTHY, NAMED, WIDTH, Report, as_json, diagnose, named, table
 from library.prepare.findings import KINDS, finding
-from tests.prepare.patients import SUBSET, draw, good_folder, photo, save, seen, wish
+from tests.prepare.patients import SUBSET, draw, good_folder, photo, save, seen, unseen, wish
 
 SMALL = wish(subset=replace(SUBSET, resolution=(64, 64), min_bucket_reso=64))
 
@@ -152,6 +152,13 @@ def test_a_long_list_is_cut_in_the_table_only() -> None:
     assert named(report, dark)[-2:] == [f"{NAMED - 1}.png", "and 3 more"]
     assert len(as_json(report)["findings"][0]["pictures"]) == NAMED + 3
     assert report.findings_of(pictures[0].path) == [dark] and report.findings_of(Path("other")) == []
+
+
+def test_every_unreadable_picture_is_named() -> None:
+    pictures = [unseen(f"{number}.png") for number in range(NAMED + 3)]
+    broken = finding("unreadable", {each.path: each.reason for each in pictures}, "unreadable pictures.")
+    report = Report(SUBSET.image_dir, wish(), tuple(pictures), (broken,))
+    assert named(report, broken) == [f"{each.path.name}: {each.reason}" for each in pictures]
 
 
 @pytest.mark.parametrize("name", ["odd\udce9.png", "weiß.png"])

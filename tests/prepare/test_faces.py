@@ -54,7 +54,7 @@ def test_the_largest_of_several_faces() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 20), (400, 20), (3, 3000)])
 def test_a_picture_can_be_too_small_for_faces(size: tuple[int, int]) -> None:
-    assert largest_face(Image.effect_noise(size, 50).convert("RGB")) is None
+    assert largest_face(Image.linear_gradient("L").resize(size).convert("RGB")) is None
 
 
 def test_a_model_answers_in_the_pictures_pixels(model: Path) -> None:

@@ -126,6 +126,12 @@ def test_a_report_holds_every_picture_and_captions_stay(tagger: Tagger, tmp_path
     assert report[str(pictures[2])] == {"tags": [], "probabilities": {}}
 
 
+def test_a_name_that_is_no_text_can_be_reported(tagger: Tagger, tmp_path: Path) -> None:
+    picture = draw(tmp_path)[0].rename(tmp_path / "caf\udce9.png")
+    write_report(tmp_path / "all.json", tag_folder(tagger, [picture], TagRules(), Writing(), 1, True))
+    assert list(json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))) == [str(picture)]
+
+
 def test_the_separator_and_the_ending_are_the_users(tagger: Tagger, tmp_path: Path) -> None:
     pictures = draw(tmp_path)[1:2]
     writing = Writing(extension=".caption", separator=" | ", mode="append", trigger_word="sks")

@@ -75,6 +75,12 @@ def test_what_lies_in_the_output_is_no_source(tmp_path: Path) -> None:
         find_sources(tmp_path / "alone", tmp_path / "alone" / "out", recursive=True)
 
 
+def test_a_link_that_leads_nowhere_is_a_source_to_be_named(tmp_path: Path) -> None:
+    circle = tmp_path / "circle.png"
+    circle.symlink_to(circle)
+    assert find_sources(tmp_path, tmp_path / "out", False) == [circle]
+
+
 def test_the_originals_cannot_be_written_over(tmp_path: Path) -> None:
     touch(tmp_path, "photos/a.png")
     (tmp_path / "link").symlink_to(tmp_path / "photos")

@@ -43,6 +43,14 @@ def test_what_counts_as_a_picture(tmp_path: Path) -> None:
     assert names(find_pictures(tmp_path, recursive=True)) == ["a.png", "b.JPG", "d.heic", "e.webp"]
 
 
+def test_links_that_lead_nowhere_are_to_be_named(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png")
+    for name, target in {"gone.png": "nothing", "circle.png": "circle.png", "in.png": "in"}.items():
+        (tmp_path / name).symlink_to(target)
+    assert names(find_pictures(tmp_path)) == ["circle.png", "gone.png"]
+    assert names(find_pictures(tmp_path, recursive=True)) == ["circle.png", "gone.png", "a.png", "a.png"]
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png")
     with pytest.raises(InputError, match="--recursive"):

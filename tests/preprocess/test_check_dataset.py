@@ -43,6 +43,14 @@ def test_as_people_run_it(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json"]
 
 
+def test_a_folder_whose_name_is_no_text_gets_its_reports(tmp_path: Path) -> None:
+    folder = good_folder(tmp_path / "caf\udce9", 2)
+    data, page = tmp_path / "report.json", tmp_path / "report.html"
+    assert run(folder, "--json", data, "--html", page) == 0
+    assert json.loads(data.read_text(encoding="utf-8"))["folder"] == str(folder)
+    assert "caf?" in page.read_text(encoding="utf-8")
+
+
 def test_settings_are_those_of_training(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     folder = tmp_path / "pictures"

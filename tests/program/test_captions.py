@@ -109,4 +109,4 @@ def test_captions_that_are_cut_off_are_said(bench: Bench, capsys) -> None:
     bench.train(**FROZEN, caption_suffix=", and so on" * 30)
     told = capsys.readouterr().err
     assert "4 of 4 captions are cut off after 75 tokens; the longest has" in told
-    assert "set max_token_length = 150 or 225" in told
+    assert "set max_token_length = 150, or" in told

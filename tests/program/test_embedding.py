@@ -140,6 +140,12 @@ def test_half_precision(bench: Bench, precision: str) -> None:
     torch.testing.assert_close(half, plain, atol=0.02, rtol=0)  # of steps of 0.05 each
 
 
+def test_a_batch_may_come_in_pieces(bench: Bench) -> None:
+    whole = bench.train(**ALONE, train_batch_size=4)
+    pieces = bench.at("pieces").train(**ALONE, train_batch_size=1, gradient_accumulation_steps=4)
+    torch.testing.assert_close(pieces["emb_params"], whole["emb_params"], atol=1e-4, rtol=1e-4)
+
+
 def test_weighted_captions(bench: Bench, tmp_path: Path) -> None:
     weighted = draw_pictures(tmp_path / "weighted", words="a (<toy>:1.5)")
     run = {**ALONE, "max_train_steps": 1, "weighted_captions": True}

@@ -1,5 +1,6 @@
 """Randomness belongs to the sample: what is learned does not depend on how the work is cut or read."""
 
+import json
 import os
 import subprocess
 import sys
@@ -62,6 +63,26 @@ def bench7(bench: Bench, seven: Path) -> Bench:
 def test_accumulated_batches_learn_the_same(bench7: Bench, whole: dict[str, Tensor]) -> None:
     parts = bench7.train(train_batch_size=2, gradient_accumulation_steps=2, **CHANCES)
     assert largest_difference(parts, whole) < 1e-5
+
+
+def test_tables_with_batches_of_their_own_learn_the_same_however_they_are_cut(bench7: Bench, tmp_path: Path) -> None:
+    """As in the example of sd-scripts' own documents: two sizes, and fewer of the larger at a time."""
+
+    def tables(first: int, second: int, **changes: object) -> Bench:
+        sizes = ((64, first), (128, second))
+        table = "[[datasets]]\nresolution = {}\nbatch_size = {}\n[[datasets.subsets]]\nimage_dir = '{}'\n"
+        file = tmp_path / f"{first}.toml"
+        file.write_text("".join(table.format(*size, bench7.pictures) for size in sizes))
+        bench = bench7.at(str(first))
+        bench.train(**CHANCES | {"train_data_dir": None, "dataset_config": file, **changes})
+        return bench
+
+    whole, parts = tables(4, 2), tables(2, 1, gradient_accumulation_steps=2)
+    assert largest_difference(parts.tensors(), whole.tensors()) < 1e-5
+    described = json.loads(whole.metadata()["ss_datasets"])
+    assert [each["batch_size_per_device"] for each in described] == [4, 2]
+    assert whole.metadata()["ss_num_batches_per_epoch"] == "6"  # 7 pictures in fours and in twos
+    assert whole.metadata()["ss_resolution"] == "(128, 128)"
 
 
 def test_two_processes_learn_the_same(bench7: Bench, whole: dict[str, Tensor]) -> None:

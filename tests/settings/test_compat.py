@@ -143,7 +143,8 @@ def test_a_file_of_lora_scripts_runs_unchanged(read: Read, capsys: pytest.Captur
 
 def test_a_file_of_sd_scripts_runs_unchanged(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
     settings = read(toml=SD_SCRIPTS, complete=False)
-    assert settings.train_batch_size == 4 and settings.subset_tables()[0].num_repeats == 2
+    (subset,) = settings.subset_tables()
+    assert (subset.batch_size, subset.num_repeats) == (4, 2)
     assert settings.optimizer_type == "AdamW8bit" and settings.optimizer_args == ("weight_decay=0.1",)
     assert settings.text_encoder_lr == 1e-5 and settings.lr_warmup_steps == 0.05
     assert settings.save_precision == "fp32" and settings.min_snr_gamma is None

@@ -37,7 +37,7 @@ keep_tokens = 2
 
 [[datasets]]
 resolution = [768, 1024]
-batch_size = 2
+batch_size = 4
 min_bucket_reso = 320
 
   [[datasets.subsets]]
@@ -70,10 +70,12 @@ def test_subset_beats_dataset_beats_general_beats_the_flat_settings(read: Read) 
     assert third.image_dir == Path("pictures")
 
 
-def test_each_dataset_has_its_size_and_buckets(read: Read) -> None:
+def test_each_dataset_has_its_size_its_buckets_and_its_batches(read: Read) -> None:
     first, _, third = _model(read, TWO_SIZES).subset_tables()
-    assert (first.resolution, first.min_bucket_reso) == ((512, 512), 256)
-    assert (third.resolution, third.min_bucket_reso) == ((768, 1024), 320)
+    assert (first.resolution, first.min_bucket_reso, first.batch_size) == ((512, 512), 256, 2)
+    assert (third.resolution, third.min_bucket_reso, third.batch_size) == ((768, 1024), 320, 4)
+    first, _, third = _model(read, TWO_SIZES.replace("batch_size = 2", ""), "--train_batch_size", "3").subset_tables()
+    assert (first.batch_size, third.batch_size) == (3, 4)
 
 
 def test_a_small_dataset_lowers_its_shortest_side(read: Read) -> None:
@@ -83,9 +85,8 @@ def test_a_small_dataset_lowers_its_shortest_side(read: Read) -> None:
 
 
 def test_what_is_one_for_the_run_becomes_flat(read: Read) -> None:
-    settings = _model(read, TWO_SIZES.replace("seed = 5", "validation_split = 0.1"))
-    assert settings.train_batch_size == 2
-    assert settings.validation_split == 0.1
+    settings = _model(read, TWO_SIZES.replace("seed = 5", "validation_split = 0.1\nvalidation_seed = 3"))
+    assert (settings.validation_split, settings.validation_seed) == (0.1, 3)
 
 
 def test_general_may_hold_settings_of_the_run(read: Read) -> None:
@@ -259,8 +260,12 @@ SUBSET = "[[datasets.subsets]]\nimage_dir = 'pictures'\n"
             "max_bucket_reso must not be below the resolution, 1536,",
         ),
         (
-            f"[[datasets]]\nbatch_size = 2\n{SUBSET}[[datasets]]\n{SUBSET}",
-            "batch_size must be one for all [[datasets]], not 1 and 2; move it to [general].",
+            f"[[datasets]]\nvalidation_split = 0.2\n{SUBSET}[[datasets]]\n{SUBSET}",
+            "validation_split must be one for all [[datasets]], not 0.0 and 0.2; move it to [general].",
+        ),
+        (
+            f"[[dataset]]\n{SUBSET.replace('datasets', 'dataset')}",
+            "run.toml: 'dataset' is not a setting; did you mean 'datasets'?",
         ),
         (
             "[datasets]\nresolution = 512\n",
@@ -293,3 +298,6 @@ def test_other_things_in_a_dataset_file(complaints: Complaints) -> None:
         "data.toml: 'training' is not part of a dataset file; move it to the --config.",
         "data.toml has no [[datasets]]; add one with [[datasets.subsets]] in it.",
     )
+    Path("data.toml").write_text(f"[[dataset]]\n{SUBSET.replace('datasets', 'dataset')}")
+    first, _ = _refusals(complaints, "", "--dataset_config", "data.toml")
+    assert first == "data.toml: 'dataset' is not part of a dataset file; did you mean 'datasets'?"

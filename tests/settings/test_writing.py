@@ -226,5 +226,7 @@ def test_reading_what_was_written_after_a_dataset_file(read: Read) -> None:
     words = ["--pretrained_model_name_or_path", "a/b", "--dataset_config", "data.toml"]
     settings = read(*words, complete=False)
     assert _again(settings) == settings
+    written = Path("again.toml").read_text()
+    assert "train_batch_size" not in written and "resolution" in written, "only what the tables leave open"
     with pytest.raises(InputError, match="dataset_config cannot be set"):
         read_settings(["--config", "again.toml", "--dataset_config", "data.toml"])

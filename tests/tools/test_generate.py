@@ -263,8 +263,9 @@ def test_a_learned_word_is_drawn(
     model, file = word
     common = ("--model", model, "--width", 64, "--height", 64, "--output")
     run(monkeypatch, *common, tmp_path / "known.png", "--prompt", "a red dog here")
-    for name, given in (("own", file), ("renamed", f"{file}:zogblat"), ("pickle", f"{file.with_name('fidget.pt')}:<p>")):
-        said = {"own": "<toy>", "renamed": "Zogblat", "pickle": "<p>"}[name]
+    pickle = file.with_name("fidget.pt")
+    ways = {"own": ("<toy>", file), "renamed": ("Zogblat", f"{file}:zogblat"), "pickle": ("<p>", f"{pickle}:<p>")}
+    for name, (said, given) in ways.items():
         run(monkeypatch, *common, tmp_path / f"{name}.png", "--prompt", f"a {said} here", "--embedding", given)
         assert np.array_equal(Image.open(tmp_path / f"{name}.png"), Image.open(tmp_path / "known.png")), name
     captured = capsys.readouterr()

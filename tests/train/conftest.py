@@ -37,10 +37,10 @@ def family(toy_model: Path) -> Family:
 
 @pytest.fixture
 def dataset_of() -> Callable[..., Dataset]:
-    """A dataset of `count` pictures that have no files, and `wide` more in a second bucket."""
+    """A dataset of `count` pictures that have no files, and `wide` more in a second bucket, in batches of 2."""
 
     def _dataset(count: int = 5, wide: int = 0, seed: int = 3, **subset: Any) -> Dataset:
-        options = {"resolution": (128, 128), "enable_bucket": True, "min_bucket_reso": 64, **subset}
+        options = {"resolution": (128, 128), "enable_bucket": True, "min_bucket_reso": 64, "batch_size": 2, **subset}
         folder = Subset(Path("pictures"), **options)
         square = [imagined(f"square{number}", folder) for number in range(count)]
         return Dataset([*square, *(imagined(f"wide{number}", folder, (256, 64)) for number in range(wide))], seed)

@@ -21,11 +21,11 @@ def samples_of(steps: list) -> list[list[tuple[str, int]]]:
 
 
 def test_a_step_is_the_same_however_it_is_cut(settings_of, dataset_of) -> None:
-    dataset = dataset_of(7, wide=2, num_repeats=2)
-    whole = make_plan(settings_of(train_batch_size=4), dataset, 1)
-    accumulated = make_plan(settings_of(train_batch_size=2, gradient_accumulation_steps=2), dataset, 1)
-    shared = make_plan(settings_of(train_batch_size=2), dataset, 2)
-    one, two = slices_of_epoch(dataset, whole, 0, 1), slices_of_epoch(dataset, accumulated, 0, 1)
+    dataset, larger = (dataset_of(7, wide=2, num_repeats=2, batch_size=size) for size in (2, 4))
+    whole = make_plan(settings_of(), larger, 1)
+    accumulated = make_plan(settings_of(gradient_accumulation_steps=2), dataset, 1)
+    shared = make_plan(settings_of(), dataset, 2)
+    one, two = slices_of_epoch(larger, whole, 0, 1), slices_of_epoch(dataset, accumulated, 0, 1)
     ranks = [slices_of_epoch(dataset, shared, rank, 1) for rank in (0, 1)]
     assert samples_of(one) == samples_of(two)
     assert samples_of(one) == samples_of([[*first, *second] for first, second in zip(*ranks, strict=True)])
@@ -35,7 +35,7 @@ def test_a_step_is_the_same_however_it_is_cut(settings_of, dataset_of) -> None:
 def test_a_slice_knows_its_step_in_the_run(settings_of, dataset_of) -> None:
     """Token warmup asks for it, on every process and in every epoch alike."""
     dataset = dataset_of(7, wide=2)
-    plan = make_plan(settings_of(train_batch_size=2), dataset, 2)
+    plan = make_plan(settings_of(), dataset, 2)
     for epoch, rank in ((0, 0), (3, 0), (3, 1)):
         steps = slices_of_epoch(dataset, plan, rank, epoch)
         first = epoch * plan.steps_per_epoch
@@ -58,7 +58,7 @@ def test_captions_warm_up_in_batches(settings_of, family, compute) -> None:
 
 def test_a_short_last_batch_counts_its_samples(settings_of, dataset_of) -> None:
     dataset = dataset_of(5)
-    plan = make_plan(settings_of(train_batch_size=2), dataset, 2)
+    plan = make_plan(settings_of(), dataset, 2)
     ranks = [slices_of_epoch(dataset, plan, rank, 0) for rank in (0, 1)]
     short = next(step for step in range(2) if sum(len(part.samples) for r in ranks for part in r[step]) == 1)
     assert ranks[1][short] == []  # nothing is left for the second process
@@ -143,7 +143,7 @@ def test_threads_read_ahead_and_stop_when_nobody_asks_any_more(prepared, compute
     epoch.close()
     assert threading.active_count() == running
     whole = [batch.draws for (batch,) in batches.of_epoch(0)]
-    assert whole == [[dataset.draw_seed(s, 0) for s in part] for part in dataset.plan(0, 2)]
+    assert whole == [[dataset.draw_seed(s, 0) for s in part] for part in dataset.plan(0, 1)]
 
 
 def test_masks_come_along(settings_of, family, compute, tmp_path) -> None:

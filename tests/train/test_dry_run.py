@@ -10,8 +10,8 @@ from library.train.dry_run import describe_run
 
 
 def test_every_part_is_told(settings_of, dataset_of, compute, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = []
-    monkeypatch.setattr(dry_run, "predicted_peak_gb", lambda *rest: sizes.extend(rest[-1]) or 1.234)
+    shapes = []
+    monkeypatch.setattr(dry_run, "predicted_peak_gb", lambda *rest: shapes.extend(rest[-1]) or 1.234)
     network = SimpleNamespace(
         layers={"unet": {"a": 1, "b": 2}, "text_encoder": {"c": 3}},
         parameters=lambda part: [torch.empty({"unet": 1234567, "text_encoder": 89}[part], device="meta")],
@@ -23,4 +23,4 @@ def test_every_part_is_told(settings_of, dataset_of, compute, monkeypatch, capsy
     assert "text_encoder: 89 trained parameters in 1 layers." in told
     assert f"predicted peak memory while training: 1.23 GB on {compute.device.type}." in told
     assert "nothing was trained or written" in told
-    assert sorted(sizes) == [(128, 128), (256, 64)]
+    assert shapes == [((128, 128), 2), ((256, 64), 2)]

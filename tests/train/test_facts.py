@@ -88,6 +88,17 @@ def test_crops_and_masks_decide(identity_of, bench, tmp_path) -> None:
     assert identity_of(**masked, conditioning_data_dir=tmp_path / "masks") == beside, "wherever it lies"
 
 
+def test_batches_of_tables_decide_however_they_are_cut(identity_of, bench, tmp_path) -> None:
+    def tables(first: int, second: int, **changes):
+        rows = (f"[[datasets]]\nresolution = {64 * n}\nbatch_size = {size}\n" for n, size in ((1, first), (2, second)))
+        subset = f"[[datasets.subsets]]\nimage_dir = '{bench.pictures}'\n"
+        (tmp_path / "data.toml").write_text(subset.join((*rows, "")))
+        return identity_of(train_data_dir=None, dataset_config=tmp_path / "data.toml", **changes)
+
+    assert tables(4, 2) == tables(2, 1, gradient_accumulation_steps=2)
+    assert tables(4, 2) != tables(4, 4) and tables(4, 2) != tables(2, 4)
+
+
 def test_captions_decide(identity_of, bench) -> None:
     assert identity_of(caption_extension=".none")["pictures_and_captions"] != identity_of()["pictures_and_captions"]
 

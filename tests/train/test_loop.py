@@ -19,7 +19,8 @@ class Recorder:
         self.status = 143
 
     def of_epoch(self, epoch: int, first: int):
-        return iter([(epoch, number) for number in range(first, self.plan.steps_per_epoch)])
+        for number in range(first, self.plan.steps_per_epoch):
+            yield [SimpleNamespace(place=(epoch, number), captions=["a", "b"])]
 
     @property
     def asked(self) -> bool:
@@ -27,9 +28,11 @@ class Recorder:
 
     def step(self, number, batches, *rest):
         if rest:  # the report's
+            assert rest[-1] == 2, "samples of a step"
             self.told.append(("step", number))
             return None
-        assert divmod(number, self.plan.steps_per_epoch) == batches
+        (batch,) = batches
+        assert divmod(number, self.plan.steps_per_epoch) == batch.place
         return None, None
 
     def __getattr__(self, name: str):

@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from library.data.epochs import Shape
 from library.device import DTYPES
 from library.settings import read_settings
 from library.train.memory import _passing, _state_bytes, _states, predicted_peak_gb
 from library.train.model import build_model
 from library.train.tape import record
 from tests.runs import WHOLE
+
+SMALL, LARGE = Shape((64, 64), 2), Shape((128, 128), 2)
 
 
 @pytest.fixture
@@ -79,17 +82,17 @@ BF16 = {"full_bf16": True, "mixed_precision": "bf16"}
 )
 def test_a_step_of_all_weights(build_whole, changes: dict) -> None:
     settings, model, compute = build_whole(**changes)
-    predicted = _passing(model, compute, settings, (128, 128))
+    predicted = _passing(model, compute, settings, LARGE)
     assert predicted == pytest.approx(really_taken(model, compute, 128), rel=0.15)
 
 
 def test_gradients_that_stay(build_whole) -> None:
     """Over several batches, or beside the prior's pass, they are there while the forward pass keeps most."""
     settings, model, compute = build_whole()
-    alone = _passing(model, compute, settings, (128, 128))
+    alone = _passing(model, compute, settings, LARGE)
     several, _, _ = build_whole(gradient_accumulation_steps=2)
     gradients = sum(each.nbytes for each in model.learner.parameters)
-    more = _passing(model, compute, several, (128, 128)) - alone
+    more = _passing(model, compute, several, LARGE) - alone
     assert 0.5 * gradients < more <= gradients
 
 
@@ -117,9 +120,11 @@ def test_optimizer_state(settings_of, compute, optimizer: str, bytes_each: float
 
 def test_the_sum(build, compute) -> None:
     settings, model = build()
-    small = predicted_peak_gb(model, compute, settings, [(64, 64)])
-    both = predicted_peak_gb(model, compute, settings, [(64, 64), (128, 128)])
-    activations = [record(model, compute, settings, size).kept for size in ((64, 64), (128, 128))]
+    small = predicted_peak_gb(model, compute, settings, [SMALL])
+    both = predicted_peak_gb(model, compute, settings, [SMALL, LARGE])
+    activations = [record(model, compute, settings, shape).kept for shape in (SMALL, LARGE)]
     assert both - small == pytest.approx((activations[1] - activations[0]) / 1e9, abs=0.02)
     trained = sum(each.numel() for each in model.learner.parameters)
+    many = Shape((64, 64), 99)
+    assert predicted_peak_gb(model, compute, settings, [many, LARGE]) > both, "the batch counts too"
     assert small > (activations[0] + trained * 12) / 1e9

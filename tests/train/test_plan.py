@@ -2,6 +2,7 @@
 
 import pytest
 
+from library.data.dataset import Dataset
 from library.errors import InputError
 from library.train.plan import make_plan
 
@@ -15,11 +16,18 @@ def test_steps_of_a_run(settings_of, dataset_of) -> None:
 
 
 def test_processes_share_the_work(settings_of, dataset_of) -> None:
-    one = make_plan(settings_of(train_batch_size=4), dataset_of(8), world_size=1)
-    two = make_plan(settings_of(train_batch_size=2), dataset_of(8), world_size=2)
+    one = make_plan(settings_of(), dataset_of(8, batch_size=4), world_size=1)
+    two = make_plan(settings_of(), dataset_of(8), world_size=2)
     assert one.effective_batch == two.effective_batch == 4
     assert one.steps_per_epoch == two.steps_per_epoch == 2
     assert "2 x 2 processes" in two.summary()
+
+
+def test_folders_with_batches_of_their_own(settings_of, dataset_of) -> None:
+    pictures = [*dataset_of(5, batch_size=4).pictures, *dataset_of(wide=3, count=0).pictures]
+    plan = make_plan(settings_of(max_train_steps=7, gradient_accumulation_steps=2), Dataset(pictures, 0), 1)
+    assert (plan.steps_per_epoch, plan.effective_batch) == (2, 8)
+    assert plan.summary().startswith("8 samples an epoch in batches of 2 or 4 x 2 accumulated: 7 steps")
 
 
 def test_epochs_beat_steps_and_pictures_cap_them(settings_of, dataset_of) -> None:

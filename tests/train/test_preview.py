@@ -1,5 +1,6 @@
 """Which pictures are drawn, and what happens to those that cannot be."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_none_unless_asked(settings_of, dataset_of, tmp_path: Path, capsys) -> N
 def test_prompts_of_a_file(settings_of, dataset_of, tmp_path: Path, moment: str) -> None:
     (tmp_path / "prompts.txt").write_text("a dog --w 128 --d 3\na cat --ss euler\n")
     settings = settings_of(sample_prompts=tmp_path / "prompts.txt", sample_sampler="ddim", **{moment: 1})
-    dog, cat = preview_prompts(settings, dataset_of())
+    dog, cat = preview_prompts(settings, dataset_of(resolution=(64, 64)))
     assert (dog.text, dog.width, dog.height, dog.seed, dog.sampler) == ("a dog", 128, 64, 3, "ddim")
     assert (cat.text, cat.width, cat.seed, cat.sampler) == ("a cat", 64, 7, "euler")
 
@@ -38,9 +39,17 @@ def test_first_captions_stand_in(settings_of, dataset_of) -> None:
     assert {prompt.seed for prompt in prompts} == {7}
 
 
-def test_no_words_to_draw(settings_of) -> None:
+def test_the_size_is_the_largest_that_is_trained(settings_of, dataset_of) -> None:
+    """What the dataset tables say goes before the flat setting."""
+    both = [*dataset_of(1, resolution=(128, 192)).pictures, *dataset_of(1, resolution=(128, 128)).pictures]
+    for prompt in preview_prompts(settings_of(resolution=64, sample_at_first=True), Dataset(both, seed=1)):
+        assert (prompt.width, prompt.height) == (128, 192)
+
+
+def test_no_words_to_draw(settings_of, dataset_of) -> None:
+    wordless = [replace(picture, caption="") for picture in dataset_of(2).pictures]
     with pytest.raises(InputError, match="no captions to draw.*sample_prompts"):
-        preview_prompts(settings_of(sample_at_first=True), Dataset([], seed=1))
+        preview_prompts(settings_of(sample_at_first=True), Dataset(wordless, seed=1))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A state is written whole, read back exactly, and refused where it does not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_changed_settings_are_named(tmp_path: Path) -> None:
     (sentence,) = refusal.value.sentences
     assert "seed was 7 and is 8" in sentence and "learning_rate was 0.01 and is 0.5" in sentence
     assert "resolution" not in sentence
+
+
+def test_of_tables_only_what_changed_is_named(tmp_path: Path) -> None:
+    """The dataset tables hold dozens of settings, and a person looks for the one."""
+    tables = [{"resolution": [64, 64], "flip_aug": True}, {"resolution": [128, 128], "flip_aug": True}]
+    whole = {"datasets": tables, "base_model": {"unet": "a", "vae": "b"}}
+    save_state(tmp_path / "s-state", replace(a_state(), identity=whole))
+    changed = {"datasets": [tables[0], tables[1] | {"resolution": [192, 192]}], "base_model": {"unet": "a", "vae": "c"}}
+    with pytest.raises(InputError) as refusal:
+        load_state(tmp_path / "s-state", changed)
+    end = ": datasets 2 resolution was [128, 128] and is [192, 192]; base_model vae was 'b' and is 'c'."
+    assert str(refusal.value).endswith("other settings" + end)
+    with pytest.raises(InputError, match=r"datasets was \[.*\] and is \[\]"):
+        load_state(tmp_path / "s-state", whole | {"datasets": []})
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt"])

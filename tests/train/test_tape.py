@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from library.data.epochs import Shape
 from library.train.model import build_model
 from library.train.tape import record
 
@@ -20,7 +21,7 @@ def build(settings_of, family, compute):
 
 def activations(model, compute, settings, size: tuple[int, int]) -> int:
     """What is kept, with what computing again adds."""
-    tape = record(model, compute, settings, size)
+    tape = record(model, compute, settings, Shape(size, settings.train_batch_size))
     return tape.kept + tape.inside
 
 
@@ -69,7 +70,7 @@ def test_checkpointing_takes_less(build, compute) -> None:
 
 def test_layers_in_their_order(build, compute) -> None:
     settings, model = build(network_train_unet_only=True)
-    tape = record(model, compute, settings, (64, 64))
+    tape = record(model, compute, settings, Shape((64, 64), 2))
     kept = [layer.kept for layer in tape.layers]
     assert kept == sorted(kept) and kept[0] < kept[-1] <= tape.kept
     assert sum(layer.gradients for layer in tape.layers) == sum(each.nbytes for each in model.learner.parameters)

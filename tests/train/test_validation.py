@@ -56,11 +56,11 @@ def test_it_is_a_mean_over_pictures_and_timesteps(made, compute) -> None:
 
 def test_slices(dataset_of) -> None:
     dataset = dataset_of(5, wide=1)
-    slices = validation_slices(dataset, 2, None)
+    slices = validation_slices(dataset, None)
     assert sorted(len(each.samples) for each in slices) == [1, 1, 2, 2]
     assert all(len({sample.picture.size for sample in each.samples}) == 1 for each in slices)
     assert {each.count for each in slices} == {1}
-    assert validation_slices(dataset, 2, 3) == slices[:3]
+    assert validation_slices(dataset, 3) == slices[:3]
 
 
 def test_no_pictures_no_validation(settings_of) -> None:
