@@ -59,6 +59,9 @@ REASONS = {
     "several devices share the work by data parallelism alone": "deepspeed fsdp",
     "optimizer_type names every optimizer": """optimizer_schedulefree_wrapper schedulefree_wrapper_args
         fused_optimizer_groups""",
+    "set caption_prefix to {a photo of a|a picture of a} and the new word, with enable_wildcard": """use_object_template
+        use_style_template""",
+    "a new word begins as init_word": "weights",
     "models of this size fit without it": "blocks_to_swap cpu_offload_checkpointing",
     "a configuration file cannot name another one": "config config_file",
 }

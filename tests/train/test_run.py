@@ -1,6 +1,7 @@
 """What is around the loop: the objective, the log folder, and what is told at the end."""
 
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -67,7 +68,7 @@ def ran(settings_of, compute, monkeypatch):
             report=SimpleNamespace(close=lambda: closed.append("report")),
             outputs=SimpleNamespace(
                 write_settings=lambda: closed.append("settings"),
-                final_file="F",
+                final_file=Path("F"),
                 settings_file="S",
                 places=lambda file: [file],
             ),
