@@ -1,8 +1,9 @@
 """Where the logic lives. Imports go down only, and packages on one floor do not know each other.
 
-floor 3   train/       data plan batches step loop learner state outputs preview validation report
+floor 3   train/       base data plan job batches step loop model state events outputs results preview validation report
+                       what learns: learner learned whole embedding; class_pictures prior ema
           prepare/     what preprocess/ does: crops captions tags masks reports
-floor 2   models/      a base model: family layout sd1 sd2 sdxl text drawing     one file per family
+floor 2   models/      a base model: family stable sd1 sd2 sdxl layout text drawing saving     one file per family
           data/        pictures and captions: folders captions buckets images dataset cache
 floor 1   adapters/    what is added to a frozen model, and its names on disk
           diffusion/   the mathematics, as functions of tensors
