@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     from library.train.class_pictures import prepare_class_pictures
     from library.train.dry_run import describe_run
     from library.train.job import arrange, encode_job, plan_job
-    from library.train.learner import check_learning
     from library.train.model import build_model
+    from library.train.rates import check_learning
     from library.train.run import run
 
     # ---- device and processes

@@ -4,7 +4,8 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from library.errors import InputError
@@ -62,9 +63,35 @@ def is_full_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in FULL_MEMORY_WORDS)
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    """A parser for a small program; wrong arguments raise InputError, so `run_program` ends with status 2."""
-    return _Parser(description=description, allow_abbrev=False, formatter_class=_Help)
+def argument_parser(description: str, example: str = "") -> argparse.ArgumentParser:
+    """A parser for a small program; wrong arguments raise InputError, so `run_program` ends with status 2.
+
+    `example` is a command line that --help shows at its end.
+    """
+    ending = f"example: {example}" if example else None
+    return _Parser(description=description, epilog=ending, allow_abbrev=False, formatter_class=_Help)
+
+
+def missing_files(option: str, paths: Sequence[Path]) -> list[str]:
+    """A sentence for each file that is not there; `option` is what it was given for."""
+    return [f"{option}: there is no file {path}." for path in paths if not path.is_file()]
+
+
+def wrong_output(path: Path, overwrite: bool, endings: Sequence[str] = (".safetensors",)) -> list[str]:
+    """What speaks against writing to `path`: its ending, something that is there already, a folder that is closed.
+
+    Without `endings` any name will do.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if endings and path.suffix.lower() not in endings:
+        return [f"the output must end in {' or '.join(endings)}, not {path.name!r}."]
+    if endings and path.is_dir():
+        return [f"the output {path} is a folder; name a file."]
+    if path.exists() and not overwrite:
+        return [f"{path} is there already; give --overwrite to replace it, or another name."]
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return [f"{path} cannot be written, because {folder} does not allow it."]
+    return []
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

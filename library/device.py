@@ -120,6 +120,19 @@ def start_compute(mixed_precision: str) -> Compute:
     return Compute(state.device, DTYPES[mixed_precision], state.process_index, state.num_processes, state)
 
 
+def pick_device(name: str | None) -> torch.device:
+    """The device of that name, such as "cpu" or "cuda:1"; without one the GPU if there is one.
+
+    Raises InputError for a device that is not there.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"--device {name}: there is no such device here; cpu always is.") from None
+    return device
+
+
 def peak_memory_gb(device: torch.device) -> float:
     """The most memory that this process has held so far, in GB: the GPU's own, or the whole process on a CPU."""
     if device.type == "cuda":

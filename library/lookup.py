@@ -15,14 +15,40 @@ ADAPTERS = {
     "lora": "library.adapters.lora:LORA",
 }
 
+# Optimizer classes, imported when named; what each is told unless the user says otherwise is in optim/optimizers.py.
 OPTIMIZERS = {
-    "AdamW": "library.optim.optimizers:adamw",
-    "AdamW8bit": "library.optim.optimizers:adamw_8bit",
-    "Lion": "library.optim.optimizers:lion",
-    "Lion8bit": "library.optim.optimizers:lion_8bit",
-    "Adafactor": "library.optim.optimizers:adafactor",
-    "Prodigy": "library.optim.optimizers:prodigy",
-    "SGDNesterov": "library.optim.optimizers:sgd_nesterov",
+    # Adam with decoupled weight decay, arXiv 1711.05101; its moments in blocks of 8-bit numbers, arXiv 2110.02861; the
+    # paged ones put them into the computer's memory where the GPU's is full.
+    "AdamW": "torch.optim:AdamW",
+    "AdamW8bit": "bitsandbytes.optim:AdamW8bit",
+    "PagedAdamW": "bitsandbytes.optim:PagedAdamW",
+    "PagedAdamW8bit": "bitsandbytes.optim:PagedAdamW8bit",
+    "PagedAdamW32bit": "bitsandbytes.optim:PagedAdamW32bit",
+    # The sign of a momentum, arXiv 2302.06675; wants a third to a tenth of AdamW's learning rate.
+    "Lion": "lion_pytorch:Lion",
+    "Lion8bit": "bitsandbytes.optim:Lion8bit",
+    "PagedLion8bit": "bitsandbytes.optim:PagedLion8bit",
+    # AdamW's second moment from row and column sums, arXiv 1804.04235, and with a measure of its trust, 2307.02047.
+    "Adafactor": "transformers.optimization:Adafactor",
+    "CAME": "came_pytorch:CAME",
+    # Those that find their own step size, arXiv 2306.06101 and 2301.07733; the learning rate multiplies it, normally 1.
+    "Prodigy": "prodigyopt:Prodigy",
+    "DAdaptation": "dadaptation.experimental:DAdaptAdamPreprint",
+    "DAdaptAdamPreprint": "dadaptation.experimental:DAdaptAdamPreprint",
+    "DAdaptAdaGrad": "dadaptation:DAdaptAdaGrad",
+    "DAdaptAdam": "dadaptation:DAdaptAdam",
+    "DAdaptAdan": "dadaptation:DAdaptAdan",
+    "DAdaptAdanIP": "dadaptation.experimental:DAdaptAdanIP",
+    "DAdaptLion": "dadaptation:DAdaptLion",
+    "DAdaptSGD": "dadaptation:DAdaptSGD",
+    # Those that learn at one point and save an average of all, arXiv 2405.15682, so that the rate need not fall.
+    "AdamWScheduleFree": "schedulefree:AdamWScheduleFree",
+    "RAdamScheduleFree": "schedulefree:RAdamScheduleFree",
+    "SGDScheduleFree": "schedulefree:SGDScheduleFree",
+    # Plain gradient descent, and with Nesterov's momentum.
+    "SGD": "torch.optim:SGD",
+    "SGDNesterov": "torch.optim:SGD",
+    "SGDNesterov8bit": "bitsandbytes.optim:SGD8bit",
 }
 
 LR_SCHEDULES = {
@@ -31,7 +57,12 @@ LR_SCHEDULES = {
     "linear": "library.optim.schedules:linear",
     "cosine": "library.optim.schedules:cosine",
     "cosine_with_restarts": "library.optim.schedules:cosine_with_restarts",
+    "cosine_with_min_lr": "library.optim.schedules:cosine_with_min_lr",
     "polynomial": "library.optim.schedules:polynomial",
+    "inverse_sqrt": "library.optim.schedules:inverse_sqrt",
+    "warmup_stable_decay": "library.optim.schedules:cosine",
+    "piecewise_constant": "library.optim.schedules:piecewise_constant",
+    "rex": "library.optim.schedules:rex",
 }
 
 # The scheduler classes of diffusers, by the names that users of sd-scripts and the web UIs know.

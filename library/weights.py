@@ -4,7 +4,8 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from library.errors import InputError
 from library.files import write_atomically
@@ -21,8 +23,22 @@ Header = tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]]]
 LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 LEGACY_OFFSET, LEGACY_SIZE = 0x100000, 0x10000  # the 64 KiB that AUTOMATIC1111 once took for the whole file
 
+FORMATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # number formats by the header's words
+
 # What checkpoints of the first trainers hold beside tensors. Nothing of it is used, so it need not be itself.
 HARMLESS_PACKAGES = ("pytorch_lightning.", "lightning.")
+
+
+@dataclass(frozen=True)
+class Later:
+    """A tensor of a known shape that is made when it is written, so that large files need little memory."""
+
+    shape: torch.Size
+    make: Callable[[], Tensor]
+
+    def to(self, *where: Any) -> Tensor:
+        """The tensor, made now."""
+        return self.make().to(*where)
 
 
 class _StandIn:
@@ -42,6 +58,41 @@ def save_tensors(
     plain = _plain(tensors)
     words = dict(metadata) if metadata else None
     write_atomically(path, lambda unfinished: save_file(plain, unfinished, metadata=words))
+
+
+def stream_tensors(
+    path: Path, tensors: Mapping[str, Tensor | Later], dtype: torch.dtype, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file with one tensor after the other in memory, whole or not at all.
+
+    Args:
+        tensors: in the order in which they are written; `Later` ones are made in their turn
+        dtype: the number format of all of them in the file
+
+    Raises RuntimeError if the file, read back, does not hold the bytes that were written.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.shape.numel() * dtype.itemsize
+        header[name] = {"dtype": FORMATS[dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    words = json.dumps(header, ensure_ascii=False).encode()
+    words += b" " * (-len(words) % 8)  # the format wants the tensors to begin at a multiple of 8
+
+    def write(unfinished: Path) -> None:
+        digest = hashlib.sha256()
+        with open(unfinished, "wb") as file:
+            file.write(len(words).to_bytes(8, "little") + words)
+            for tensor in tqdm(tensors.values(), f"writing {Path(path).name}", unit="tensor", delay=1, leave=False):
+                content = _bytes_of(tensor.to("cpu", dtype))
+                digest.update(content)
+                file.write(content)
+        with open(unfinished, "rb") as file:
+            file.seek(8 + len(words))
+            if hashlib.file_digest(file, "sha256").digest() != digest.digest():
+                raise RuntimeError(f"{path} was not written rightly: what is on the disk differs from memory.")
+
+    write_atomically(path, write)
 
 
 def read_header(path: Path) -> Header:
@@ -168,6 +219,11 @@ def content_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The tensor's numbers as they lie in a file."""
+    return memoryview(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from library.cli import argument_parser, is_full_memory, run_program
+from library.cli import argument_parser, is_full_memory, missing_files, run_program, wrong_output
 from library.errors import InputError
 
 
@@ -128,3 +129,30 @@ def test_a_reader_who_has_enough_gets_no_traceback() -> None:
     writer.stdout.read(5)
     writer.stdout.close()
     assert (writer.stderr.read(), writer.wait()) == (b"", 1)
+
+
+def test_an_example_stands_at_the_end_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        argument_parser("Crops.", "python crop.py x").parse_args(["--help"])
+    assert capsys.readouterr().out.rstrip().endswith("example: python crop.py x")
+
+
+def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
+    there = tmp_path / "a.safetensors"
+    there.touch()
+    assert wrong_output(tmp_path / "new" / "b.safetensors", overwrite=False) == []
+    assert wrong_output(there, overwrite=True) == [] and wrong_output(tmp_path / "folder", False, ()) == []
+    for path, words in (
+        (there, "is there already"),
+        (tmp_path / "a.pt", "must end in .safetensors"),
+        (there / "b.safetensors", "cannot be written"),
+    ):
+        [sentence] = wrong_output(path, overwrite=False)
+        assert words in sentence
+    (tmp_path / "d.safetensors").mkdir()
+    assert "is a folder" in wrong_output(tmp_path / "d.safetensors", overwrite=True)[0]
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert missing_files("--lora", [tmp_path / "a", tmp_path / "b"]) == [f"--lora: there is no file {tmp_path / 'b'}."]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from library import device
-from library.device import Compute, free_memory, peak_memory_gb, start_compute
+from library.device import Compute, free_memory, peak_memory_gb, pick_device, start_compute
 from library.errors import InputError
 
 
@@ -89,3 +89,11 @@ def test_memory_is_measured() -> None:
     now = psutil.Process().memory_info().rss / 1e9
     assert now * 0.98 <= peak_memory_gb(torch.device("cpu")) < now + 20
     free_memory(torch.device("cpu"))
+
+
+def test_a_device_by_its_name() -> None:
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("cuda:99", "toaster"):
+        with pytest.raises(InputError, match=f"--device {name}: there is no such device"):
+            pick_device(name)

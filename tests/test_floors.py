@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import library
+from library.lookup import OPTIMIZERS
 from tests.house import ROOT, imports_of, library_files, named, python_files, recipes
 
 LIGHT = ("cli", "errors", "files", "log", "lookup", "seeds", "settings", "models.prompts")
@@ -126,6 +127,7 @@ def test_requirements_are_what_is_imported() -> None:
     listed = {match[0] for line in lines if (match := re.match(r"[a-z0-9-]+", line))}
     own = {path.name.removesuffix(".py") for path in ROOT.iterdir()}
     roots = {name.split(".")[0] for path in python_files() for name in imports_of(path)}
+    roots |= {re.split(r"[.:]", target)[0] for target in OPTIMIZERS.values()}  # imported when they are named
     foreign = roots - own - set(sys.stdlib_module_names)
     imported = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in foreign}
     assert imported - listed == set()

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from library import weights
 from library.errors import InputError
+from library.weights import Later, read_header, stream_tensors
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(4, dtype=torch.float16)}
 
@@ -164,3 +165,35 @@ def test_the_header_is_plain_json(tmp_path: Path) -> None:
     assert content[8:10] == b'{"'
     assert json.loads(content[8 : 8 + length])["__metadata__"] == {"ss_seed": "1"}
     assert load_file(tmp_path / "a.safetensors").keys() == TENSORS.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_tensors_are_written_one_after_the_other(tmp_path: Path, dtype: torch.dtype) -> None:
+    """In any shape, made when their turn comes; safetensors itself reads the file."""
+    tensors = {"b": torch.randn(3, 5), "a": torch.tensor(2.0), "empty": torch.zeros(0), "turned": torch.randn(4, 2).T}
+    made = []
+
+    def make() -> torch.Tensor:
+        made.append(1)
+        return torch.full((2, 2), 7.0)
+
+    given = {**tensors, "later": Later(torch.Size((2, 2)), make)}
+    stream_tensors(tmp_path / "x.safetensors", given, dtype, {"word": "Wörter"})
+    found = load_file(tmp_path / "x.safetensors")
+    assert made == [1] and found.keys() == given.keys()
+    for key, tensor in {**tensors, "later": torch.full((2, 2), 7.0)}.items():
+        assert found[key].dtype == dtype and torch.equal(found[key], tensor.to(dtype))
+    assert read_header(tmp_path / "x.safetensors")[0] == {"word": "Wörter"}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> torch.Tensor:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        stream_tensors(tmp_path / "x.safetensors", {"a": Later(torch.Size((1,)), fail)}, torch.float32)
+    monkeypatch.setattr(weights.hashlib, "file_digest", lambda file, name: hashlib.sha256(b"other"))
+    with pytest.raises(RuntimeError, match="differs from memory"):
+        stream_tensors(tmp_path / "x.safetensors", {"a": torch.ones(3)}, torch.float32)
+    assert list(tmp_path.iterdir()) == []

@@ -30,7 +30,8 @@ XL_MARK = re.compile(r"text_encoder_2\.|unet\..*\.transformer_blocks\.[1-9]|unet
 MODULE_NAMES = (
     "down_blocks|mid_block|up_blocks|transformer_blocks|proj_in|proj_out|to_q|to_k|to_v|to_out|time_emb_proj|"
     "conv_shortcut|conv_in|conv_out|time_embedding|linear_[12]|text_model|self_attn|[qkv]_proj|out_proj|"
-    "input_blocks|middle_block|output_blocks|in_layers|emb_layers|out_layers|skip_connection|time_embed|label_emb"
+    "input_blocks|middle_block|output_blocks|in_layers|emb_layers|out_layers|skip_connection|time_embed|label_emb|"
+    "add_embedding|text_projection|conv_norm_out|final_layer_norm|layer_norm[12]|(?:token|position)_embedding"
 )
 
 # The entry of the file's metadata in which diffusers keeps the LoraConfig of every part.

@@ -49,6 +49,17 @@ RECORDED = (
     "min_bucket_reso",
     "max_bucket_reso",
     "keep_tokens",
+    "scale_weight_norms",
+    "loss_type",
+    "huber_schedule",
+    "huber_scale",
+    "huber_c",
+    "noise_offset_random_strength",
+    "adaptive_noise_scale",
+    "multires_noise_iterations",
+    "multires_noise_discount",
+    "ip_noise_gamma",
+    "ip_noise_gamma_random_strength",
 )
 
 # The same of the training of whole models, and what is said of networks alone.
@@ -65,18 +76,6 @@ OF_NETWORKS = ("text_encoder_lr", "scale_weight_norms")
 NEVER = {
     "full_fp16": False,
     "lowram": False,
-    "multires_noise_iterations": None,
-    "multires_noise_discount": 0.3,
-    "adaptive_noise_scale": None,
-    "scale_weight_norms": None,
-    "ip_noise_gamma": None,
-    "debiased_estimation": False,
-    "noise_offset_random_strength": False,
-    "ip_noise_gamma_random_strength": False,
-    "loss_type": "l2",
-    "huber_schedule": "snr",
-    "huber_scale": 1.0,
-    "huber_c": 0.1,
     "fp8_base": False,
     "fp8_base_unet": False,
 }
@@ -143,6 +142,8 @@ class TrainingFacts:
     datasets: Sequence[Mapping[str, Any]] = ()
     # The settings by their names; those in RECORDED are written down, and metadata_title, metadata_author ...
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # All of them as TOML that runs the training again.
+    settings_text: str = ""
     # Leave out everything about the training, as the setting of that name asks.
     no_metadata: bool = False
 
@@ -151,12 +152,15 @@ def training_metadata(facts: TrainingFacts) -> dict[str, str]:
     """The entries of a file's header, all of them strings; `save_adapter` adds the hashes."""
     entries = _model_entries(facts) | _run_entries(facts) | _data_entries(facts)
     entries |= {key: facts.settings.get(key) for key in RECORDED} | NEVER
+    entries["debiased_estimation"] = bool(facts.settings.get("debiased_estimation_loss"))
     if not facts.network_module:
         entries |= {key: facts.settings.get(key) for key in RECORDED_OF_MODELS}
         entries = {key: value for key, value in entries.items() if key not in OF_NETWORKS}
     written = {f"ss_{key}": _written(value) for key, value in sorted(entries.items())}
     if facts.losses:
         written["easel_losses"] = json.dumps(dict(facts.losses))
+    if facts.settings_text:
+        written["easel_settings"] = facts.settings_text
     if facts.no_metadata:
         needed = NEEDED if facts.network_module else NEEDED_OF_MODELS
         written = {key: value for key, value in written.items() if key in needed}
@@ -182,6 +186,11 @@ def save_adapter(
     if layout == "diffusers":
         state = to_diffusers(parse_adapter(state, {}, str(path)))
     tensors = {key: tensor.detach().to("cpu", dtype or torch.float32) for key, tensor in state.items()}
+    write_described(path, tensors, metadata)
+
+
+def write_described(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes tensors as they are with their metadata and the hashes of both; reads the file back and compares it."""
     digest = tensors_sha256(tensors)
     described = {
         **metadata,

@@ -14,7 +14,7 @@ from library.files import write_atomically
 from library.models.layout import FILES, STEMS, usual_config
 from library.models.original import to_open_clip, unet_tensors, vae_tensors
 from library.models.single_file import LAYOUTS, PREDICTS_V, STRUCTURE, STRUCTURE_KEYS, ZERO_SNR
-from library.weights import save_tensors
+from library.weights import stream_tensors
 
 OPEN_CLIP = (".model.",)  # how the prefixes of OpenCLIP's text encoders end
 CLASSES = {
@@ -61,12 +61,12 @@ def write_file(path: Path, family: str, parts: Parts, dtype: torch.dtype, metada
     Where the metadata say that the model predicts v, and that it does from pure noise on, the empty tensors are
     there by which ComfyUI and Forge know.
     """
-    tensors = {key: tensor.to(dtype) for key, tensor in original_tensors(family, parts).items()}
+    tensors = original_tensors(family, parts)
     if family == "sdxl" and metadata.get("modelspec.prediction_type", "").startswith("v"):
         tensors[PREDICTS_V] = torch.zeros(0, dtype=dtype)
     if metadata.get("ss_zero_terminal_snr") == "True":
         tensors[ZERO_SNR] = torch.zeros(0, dtype=dtype)
-    save_tensors(path, tensors, metadata)
+    stream_tensors(path, tensors, dtype, metadata)
 
 
 def structure_metadata(configs: Mapping[str, Mapping[str, Any]], family: str) -> dict[str, str]:
@@ -118,8 +118,8 @@ def _fill_folder(
         is_text = part in encoders
         index[part] = ["transformers", encoders[part]] if is_text else ["diffusers", DIFFUSERS[part]]
         # Files keep the prefix `text_model.`, which transformers 5.6 dropped from its module names.
-        named = {_file_name(key) if is_text else key: tensor.to(dtype) for key, tensor in tensors.items()}
-        save_tensors(folder / part / f"{STEMS[part]}.safetensors", named, {"format": "pt"})
+        named = {_file_name(key) if is_text else key: tensor for key, tensor in tensors.items()}
+        stream_tensors(folder / part / f"{STEMS[part]}.safetensors", named, dtype, {"format": "pt"})
         _write_json(folder / part / "config.json", configs[part])
         if is_text:
             tokenizer = part.replace("text_encoder", "tokenizer")

@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from library import lookup
+from library.diffusion.schedule import Schedule, scaled_linear
 from library.errors import InputError
 from library.files import write_atomically
 from library.log import warn
@@ -21,6 +22,8 @@ from library.models.prompts import PIXEL_STEP, Prompt
 
 # The samplers that understand a model that predicts the clean latents themselves.
 FOR_SAMPLE_PREDICTION = ("ddim", "euler", "dpmsolver++", "unipc")
+
+LAST_TRACE = 2.0**-24  # of the signal's variance, diffusers' own figure for schedules that end in pure noise
 
 # What diffusers writes for Stable Diffusion; each scheduler takes the part that it knows.
 SCHEDULER_SETTINGS = {
@@ -146,10 +149,21 @@ def make_scheduler(family: Family, sampler: str, steps: int) -> Any:
     }
     build = lookup.resolve(lookup.SAMPLERS[name])
     known = inspect.signature(build).parameters
+    if family.zero_terminal_snr and "rescale_betas_zero_snr" not in known:
+        settings["trained_betas"] = _betas_to_noise(scaled_linear(start, end, count).to_zero_snr())
     habit = known["timestep_spacing"].default
     is_usual = _reaches_noise(habit, steps, count) and not family.zero_terminal_snr
     settings["timestep_spacing"] = habit if is_usual else "trailing"
     return build(**{key: value for key, value in settings.items() if key in known})
+
+
+def _betas_to_noise(schedule: Schedule) -> list[float]:
+    """The betas of a schedule that ends in pure noise, for samplers that cannot change their own.
+
+    The last timestep keeps the trace of a picture that diffusers leaves it too, as most divide by its square root.
+    """
+    left = schedule.alphas_cumprod.double().clamp(min=LAST_TRACE)
+    return [float(beta) for beta in 1 - left / torch.cat((torch.ones(1, dtype=left.dtype), left[:-1]))]
 
 
 def _reaches_noise(spacing: str, steps: int, count: int) -> bool:

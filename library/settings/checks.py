@@ -7,6 +7,7 @@ from typing import Any
 
 from library.settings.embedding_checks import embedding_mistakes
 from library.settings.fields import Settings
+from library.settings.loss_checks import loss_mistakes, schedule_mistakes
 from library.settings.tables import fit_bucket_range
 from library.settings.whole_checks import text_learns, text_rate, unet_learns, whole_mistakes
 
@@ -26,6 +27,8 @@ def find_mistakes(settings: Settings, told: list[str]) -> list[str]:
         *_prior_mistakes(settings),
         *_bucket_mistakes(settings),
         *_learning_mistakes(settings),
+        *loss_mistakes(settings),
+        *schedule_mistakes(settings),
         *whole_mistakes(settings),
         *embedding_mistakes(settings),
         *_file_mistakes(settings),
@@ -139,17 +142,11 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
             "cache_text_encoder_outputs cannot be set while the text encoder learns, because what it makes of a "
             f"caption changes; {remedy}, or leave it out."
         )
-    if settings.max_train_epochs is None and settings.lr_warmup_steps > settings.max_train_steps:
-        yield (
-            f"lr_warmup_steps must not be longer than the run, max_train_steps = {settings.max_train_steps}, "
-            f"but is {settings.lr_warmup_steps}; lower it."
-        )
     if settings.dim_from_weights and settings.network_weights is None:
         yield "dim_from_weights needs a file to take the rank from; set network_weights."
-    lowest, below = settings.min_timestep or 0, settings.max_timestep or 1000
-    if lowest >= below:
-        yield f"min_timestep must be below max_timestep, but {lowest} is not below {below}."
-    for key in ("network_args", "optimizer_args"):
+    if settings.scale_weight_norms and settings.network_module not in (None, "lora"):
+        yield "scale_weight_norms is for network_module = lora; leave it out."
+    for key in ("network_args", "optimizer_args", "lr_scheduler_args"):
         for word in getattr(settings, key):
             if not re.match(r"\w+=", word):
                 yield f"{key} must be written key=value, not '{word}'."

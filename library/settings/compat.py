@@ -18,7 +18,6 @@ SWITCHES = {
 # Options that may only say what is done anyway.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "log_with": ("tensorboard",),
-    "loss_type": ("l2",),
     "model_type": ("sd1.5", "sd15", "sd-1.5", "sdxl", "sd2"),
     "model_train_type": ("sd-lora", "sdxl-lora"),
     "network_multiplier": (1, 1.0, "1", "1.0"),
@@ -37,17 +36,11 @@ WAYS = frozenset(WAYS_TEXT.split())
 
 REASONS = {
     "Stable Diffusion 1.x, 2.x and XL models are trained": "flux sd3 flow_matching weighting_scheme",
-    "the loss is the squared error, weighed by min_snr_gamma where it is set": """v_pred_like_loss
-        scale_v_pred_loss_like_noise_pred
-        debiased_estimation_loss enable_contrastive
-        scale_weight_norms custom_attributes""",
-    "the only change to the noise is noise_offset": """multires_noise_iterations adaptive_noise_scale
-        ip_noise_gamma noise_offset_random_strength ip_noise_gamma_random_strength perlin_noise""",
+    "the loss is that of loss_type": "enable_contrastive custom_attributes",
+    "the changes to the noise are noise_offset, multires_noise_iterations and ip_noise_gamma": "perlin_noise",
     "pictures come from train_data_dir or from the dataset tables": "dataset_class",
     "use dry_run to look at what would be trained": "debug_dataset output_config",
     "one network is trained on the base model as it is": "base_weights enable_base_weight",
-    "set lr_scheduler and its settings instead": """lr_scheduler_type lr_scheduler_args lr_decay_steps
-        lr_scheduler_timescale lr_scheduler_min_lr_ratio""",
     "a resumed run takes its step and epoch from the state": """initial_epoch initial_step
         skip_until_initial_step""",
     "the curves go to TensorBoard alone": "wandb_api_key wandb_run_name use_wandb log_tracker_config",
@@ -69,10 +62,10 @@ UNSUPPORTED = {name: reason for reason, names in REASONS.items() for name in nam
 
 # Options that only tune another one, which is refused above or fixed: what they say changes nothing.
 COMPANIONS_TEXT = """
-    multires_noise_discount huber_schedule huber_c huber_scale zero_stage
+    zero_stage
     offload_optimizer_device offload_optimizer_nvme_path offload_param_device
     offload_param_nvme_path zero3_init_flag zero3_save_16bit_model
-    fp16_master_weights_and_gradients logit_mean logit_std mode_scale negative_sampling_method
+    fp16_master_weights_and_gradients mode_scale negative_sampling_method
     noise_strength contrastive_weight contrastive_warmup_steps
 """
 COMPANIONS = frozenset(COMPANIONS_TEXT.split())

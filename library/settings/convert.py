@@ -1,6 +1,7 @@
 """From what a person wrote, in TOML or on the command line, to the value of a setting."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
@@ -92,9 +93,7 @@ def _read_float(name: str, raw: Any) -> float:
 def _read_count_or_part(name: str, raw: Any) -> int | float:
     number = _number(raw)
     if number is None or (number > 1 and number != int(number)):
-        raise ValueError(
-            f"{name} must be a whole number of steps, or a part of the run below 1, not {shown(raw)}."
-        )
+        raise ValueError(f"{name} must be a whole number of steps, or a part of the run below 1, not {shown(raw)}.")
     return int(number) if number == int(number) else number
 
 
@@ -166,6 +165,8 @@ def _choose(name: str, rule: Rule, value: Any) -> Any:
     spelling = find_name(value, (*rule.choices, *rule.aliases))
     if spelling is not None:
         return rule.aliases.get(spelling, spelling)
+    if rule.dotted and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
+        return value
     meant = nearest(value, rule.choices)
     hint = f"; did you mean '{meant}'?" if meant else "."
     raise ValueError(f"{name} must be {listed(rule.choices)}, not '{value}'{hint}")

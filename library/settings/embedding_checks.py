@@ -12,11 +12,16 @@ OF_A_NETWORK = (
     "dim_from_weights",
     "network_args",
     "network_dropout",
+    "scale_weight_norms",
     "network_train_unet_only",
     "network_train_text_encoder_only",
     "unet_lr",
     "text_encoder_lr",
 )
+
+
+# Optimizers that step everything by the rate of what comes first, so that parts cannot take turns.
+RATE_OF_FIRST = ("DAdaptAdaGrad", "DAdaptAdan", "DAdaptAdanIP")
 
 
 def embedding_mistakes(settings: Settings) -> Iterator[str]:
@@ -54,6 +59,11 @@ def _phase_mistakes(settings: Settings) -> Iterator[str]:
     steps = settings.ti_steps
     if steps is None:
         return
+    if settings.optimizer_type in RATE_OF_FIRST:
+        yield (
+            f"ti_steps has the word and the network take turns, and {settings.optimizer_type} has one rate for both; "
+            "choose another optimizer_type, such as Prodigy."
+        )
     if settings.embedding_only:
         yield "ti_steps is about a network that learns after the word, but embedding_only trains none; leave out one."
     elif steps >= 1 and settings.max_train_epochs is None and steps >= settings.max_train_steps:

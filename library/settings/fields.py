@@ -12,6 +12,7 @@ from library.settings.data_fields import (
 )
 from library.settings.dreambooth_fields import DreamboothFields
 from library.settings.embedding_fields import EmbeddingFields
+from library.settings.loss_fields import LossFields, NoiseFields
 from library.settings.prior_fields import PriorFields
 from library.settings.rules import Rule
 from library.settings.run_fields import (
@@ -22,6 +23,7 @@ from library.settings.run_fields import (
     SavingFields,
     TrainingFields,
 )
+from library.settings.schedule_fields import ScheduleFields
 from library.settings.tables import DatasetTable, ResolvedSubset, resolve_subset
 
 # Options that name files of settings. What they say ends up in Settings; they themselves do not.
@@ -41,7 +43,10 @@ GROUPS: dict[str, type] = {
     "embedding": EmbeddingFields,
     "dreambooth": DreamboothFields,
     "learning": LearningFields,
+    "schedule": ScheduleFields,
     "training": TrainingFields,
+    "loss": LossFields,
+    "noise": NoiseFields,
     "validation": ValidationFields,
     "saving": SavingFields,
     "previews": PreviewFields,
@@ -60,7 +65,10 @@ class Settings(
     EmbeddingFields,
     DreamboothFields,
     LearningFields,
+    ScheduleFields,
     TrainingFields,
+    LossFields,
+    NoiseFields,
     ValidationFields,
     SavingFields,
     PreviewFields,
@@ -77,9 +85,7 @@ class Settings(
 
     def subset_tables(self) -> list[ResolvedSubset]:
         """Every subset of `datasets`, complete: subset beats dataset beats these settings."""
-        return [
-            resolve_subset(self, dataset, subset) for dataset in self.datasets for subset in dataset.subsets
-        ]
+        return [resolve_subset(self, dataset, subset) for dataset in self.datasets for subset in dataset.subsets]
 
 
 RULES: dict[str, Rule] = {f.name: f.metadata["rule"] for f in fields(Settings) if "rule" in f.metadata}

@@ -13,6 +13,7 @@ from library.settings.checks import find_mistakes
 from library.settings.convert import convert, is_unset, shown
 from library.settings.datasets import DATASET_KEYS, DOCUMENT_KEYS, read_tables, share_run_keys
 from library.settings.fields import FILE_OPTIONS, HINTS, RULES, Settings
+from library.settings.loss_checks import idle_settings
 from library.settings.sources import Given, read_command_line, read_document, walk_sections
 from library.settings.table import help_text
 from library.settings.tables import FLAT_NAMES, DatasetTable, fit_bucket_range
@@ -44,6 +45,8 @@ def read_settings(argv: list[str] | None = None, program: str = "train_network")
     complaints.extend(find_mistakes(settings, complaints))
     if complaints:
         raise InputError.of(dict.fromkeys(complaints))
+    for sentence in idle_settings(settings):
+        warn(sentence)
     return settings
 
 

@@ -9,8 +9,9 @@ from typing import Any
 class Rule:
     """What is allowed for one setting, and what it means.
 
-    `aliases` are other spellings of a choice; `refusals` are values with the reason why they are not taken.
-    `low` and `high` are inclusive. With `zero_is_unset` a 0 means the same as leaving the setting out.
+    `aliases` are other spellings of a choice; `refusals` are values with the reason why they are not taken. With
+    `dotted` the dotted name of a Python class is a choice too. `low` and `high` are inclusive. With `zero_is_unset` a
+    0 means the same as leaving the setting out.
     """
 
     help: str
@@ -20,6 +21,7 @@ class Rule:
     low: float | None = None
     high: float | None = None
     zero_is_unset: bool = False
+    dotted: bool = False
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:

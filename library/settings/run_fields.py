@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.lookup import ADAPTERS, LR_SCHEDULES, OPTIMIZERS, SAMPLERS
+from library.lookup import ADAPTERS, OPTIMIZERS, SAMPLERS
 from library.settings.rules import option
 
 PICKLE = "it is a pickle, which can run code when it is opened; safetensors loads in every UI"
@@ -30,6 +30,9 @@ class NetworkFields:
     network_args: tuple[str, ...] = option((), "More options of the adapter, each as key=value.")
     network_weights: Path | None = option(None, "A LoRA file to start from.")
     dim_from_weights: bool = option(False, "Takes rank and alpha from network_weights.")
+    scale_weight_norms: float | None = option(
+        None, "Scales matrices down whose product becomes longer than this, 1 as a rule.", low=0, zero_is_unset=True
+    )
     network_train_unet_only: bool = option(False, "Trains the UNet's part alone.")
     network_train_text_encoder_only: bool = option(False, "Trains the text encoder's part alone.")
 
@@ -40,30 +43,23 @@ class LearningFields:
 
     learning_rate: float = option(1e-4, "The learning rate of every part that has none of its own.", low=0)
     unet_lr: float | None = option(None, "The UNet's learning rate; unset means learning_rate.", low=0)
-    text_encoder_lr: float | None = option(
-        None, "The text encoder's learning rate; unset means learning_rate.", low=0
+    text_encoder_lr: float | None = option(None, "The text encoder's learning rate; unset means learning_rate.", low=0)
+    optimizer_type: str = option(
+        "AdamW",
+        "The optimizer; also the dotted name of any class, such as torch.optim.RAdam.",
+        choices=tuple(OPTIMIZERS),
+        dotted=True,
     )
-    optimizer_type: str = option("AdamW", "The optimizer.", choices=tuple(OPTIMIZERS))
     optimizer_args: tuple[str, ...] = option((), "More options of the optimizer, each as key=value.")
-    max_grad_norm: float = option(
-        1.0, "Gradients longer than this are shortened to it; 0 leaves them.", low=0
-    )
-    lr_scheduler: str = option("constant", "The course of the learning rate.", choices=tuple(LR_SCHEDULES))
-    lr_warmup_steps: int | float = option(
-        0, "Steps in which the rate rises from 0; a number below 1 is a part of the run.", low=0
-    )
-    lr_scheduler_num_cycles: int = option(1, "The restarts of cosine_with_restarts.", low=1)
-    lr_scheduler_power: float = option(1.0, "The power of the polynomial course.", low=0)
+    max_grad_norm: float = option(1.0, "Gradients longer than this are shortened to it; 0 leaves them.", low=0)
 
 
 @dataclass(frozen=True)
 class TrainingFields:
-    """The length of the run and the loss."""
+    """The length of the run and how it is computed."""
 
     max_train_steps: int = option(1600, "Steps of the run, where max_train_epochs is unset.", low=1)
-    max_train_epochs: int | None = option(
-        None, "Epochs of the run; beats max_train_steps.", low=1, zero_is_unset=True
-    )
+    max_train_epochs: int | None = option(None, "Epochs of the run; beats max_train_steps.", low=1, zero_is_unset=True)
     max_steps_per_photo: int | None = option(
         None, "The run has at most this many steps for each picture.", low=1, zero_is_unset=True
     )
@@ -73,15 +69,6 @@ class TrainingFields:
         "no", "The number format of the computation.", choices=("no", "fp16", "bf16"), aliases={"fp32": "no"}
     )
     seed: int = option(42, "Where all random choices come from.", low=0, high=2**63 - 1)
-    min_snr_gamma: float | None = option(
-        None, "Weighs timesteps by min-SNR with this gamma, 5 as a rule.", low=0, zero_is_unset=True
-    )
-    noise_offset: float = option(0.0, "Adds this much of one random shade per channel to the noise.", low=0)
-    min_timestep: int | None = option(None, "The lowest timestep that is trained.", low=0, high=999)
-    max_timestep: int | None = option(None, "The timestep below which all are trained.", low=1, high=1000)
-    prior_loss_weight: float = option(
-        1.0, "The weight in the loss of class pictures, or of what prior_preservation = self keeps.", low=0
-    )
     dry_run: bool = option(False, "Checks everything, prints the plan and trains nothing.")
 
 
@@ -138,9 +125,7 @@ class SavingFields:
 class PreviewFields:
     """Previews."""
 
-    sample_prompts: Path | None = option(
-        None, "A file of prompts, one a line; unset means the first captions."
-    )
+    sample_prompts: Path | None = option(None, "A file of prompts, one a line; unset means the first captions.")
     sample_every_n_epochs: int | None = option(None, "Draws every so many epochs.", low=1, zero_is_unset=True)
     sample_every_n_steps: int | None = option(None, "Draws every so many steps.", low=1, zero_is_unset=True)
     sample_at_first: bool = option(False, "Draws before training too.")
@@ -153,7 +138,5 @@ class LoggingFields:
 
     logging_dir: Path = option(Path("logs"), "The folder of the TensorBoard logs.")
     log_prefix: str | None = option(None, "Words in front of the log folder's date.")
-    log_tracker_name: str | None = option(
-        None, "The name of the run in TensorBoard; unset means output_name."
-    )
+    log_tracker_name: str | None = option(None, "The name of the run in TensorBoard; unset means output_name.")
     log_every_n_steps: int = option(10, "Steps between two points of a curve.", low=1)

@@ -8,7 +8,11 @@ from library.settings.fields import DEFAULTS, Settings
 from library.settings.run_fields import NetworkFields
 
 # Optimizers that look at all weights before they move one.
-NOT_ONE_BY_ONE = ("Prodigy",)
+NOT_ONE_BY_ONE_WORDS = """
+    Prodigy DAdaptation DAdaptAdamPreprint DAdaptAdaGrad DAdaptAdam DAdaptAdan DAdaptAdanIP DAdaptLion DAdaptSGD
+    AdamWScheduleFree RAdamScheduleFree SGDScheduleFree
+"""
+NOT_ONE_BY_ONE = tuple(NOT_ONE_BY_ONE_WORDS.split())
 EMBEDDING_ENDING = "-embedding"  # of a new word's file beside a network's
 TO_THE_END = (None, -1)  # values of stop_text_encoder_training that name no step
 
@@ -94,9 +98,10 @@ def _memory_mistakes(settings: Settings) -> Iterator[str]:
     if settings.full_bf16 and settings.mixed_precision != "bf16":
         yield f"full_bf16 needs mixed_precision = bf16, not {settings.mixed_precision}."
     for name in ("full_bf16", "fused_backward_pass"):
-        if getattr(settings, name) and settings.optimizer_type in NOT_ONE_BY_ONE:
+        unfit = settings.optimizer_type in NOT_ONE_BY_ONE or "." in settings.optimizer_type
+        if getattr(settings, name) and unfit:
             yield (
-                f"{name} moves the weights one by one, and {settings.optimizer_type} looks at all of them first; "
+                f"{name} moves the weights one by one, and {settings.optimizer_type} may look at all of them; "
                 "choose another optimizer_type, such as AdamW8bit or Adafactor."
             )
     if not settings.fused_backward_pass:

@@ -1,7 +1,7 @@
 """The order of learning: which samples make a step, and which of them this process reads when."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from library.data.epochs import Sample
 from library.data.views import sizes_of
 from library.device import Compute
 from library.settings import Settings
+from library.train.caption_weights import caption_weigher
 from library.train.latents import Latents, Reading
 from library.train.plan import Plan
 from library.train.step import Batch
@@ -64,9 +65,21 @@ class _Slices(TorchDataset[Reading]):
 class Batches:
     """Everything a step learns from, on the device, epoch by epoch."""
 
-    def __init__(self, vae: Vae, latents: Latents, plan: Plan, compute: Compute, workers: int) -> None:
-        """`vae` encodes what is not in a cache; `workers` are processes that read ahead, 0 stands for threads."""
+    def __init__(
+        self,
+        vae: Vae,
+        latents: Latents,
+        plan: Plan,
+        compute: Compute,
+        workers: int,
+        weigh: Callable[[str], float] = lambda caption: 1.0,
+    ) -> None:
+        """`vae` encodes what is not in a cache; `workers` are processes that read ahead, 0 stands for threads.
+
+        `weigh` gives what a picture counts in the loss by its caption.
+        """
         self.vae, self.latents, self.plan, self.compute, self.workers = vae, latents, plan, compute, workers
+        self.weigh = weigh
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[list[Batch]]:
         """This process's batches of each step of `epoch` (from 0), from its step number `first` on."""
@@ -88,7 +101,7 @@ class Batches:
             mean, logvar = self.vae.encode_surely(pixels)
             self.latents.keep(part.samples, part.epoch, mean, logvar)
         assert mean is not None and logvar is not None
-        weights = [sample.loss_weight / part.count for sample in part.samples]
+        weights = [sample.loss_weight * self.weigh(sample.picture.caption) / part.count for sample in part.samples]
         sizes = [sizes_of(sample.picture, dataset.view_of(sample, part.epoch)) for sample in part.samples]
         return Batch(
             mean=mean,
@@ -128,4 +141,4 @@ def open_batches(
 ) -> Batches:
     """The batches of a dataset, from the caches, or by the VAE where there are none."""
     latents = Latents(dataset, caches, compute.device)
-    return Batches(vae, latents, plan, compute, settings.max_data_loader_n_workers)
+    return Batches(vae, latents, plan, compute, settings.max_data_loader_n_workers, caption_weigher(settings))

@@ -79,7 +79,8 @@ class Events:
     def _validate(self, step: int) -> None:
         if self.validation is None:
             return
-        loss = self.validation.loss(self.training.model, self.training.compute)
+        with self.training.model.learner.averaged():
+            loss = self.validation.loss(self.training.model, self.training.compute)
         self.report.scalars(step, {"loss/validation": loss})
         self.report.say(f"step {step}: validation loss {loss:.4f}")
 
@@ -88,11 +89,16 @@ class Events:
         if self.previews is None:
             return
         if compute.is_main:
-            for preview in self.previews.draw():
-                path = self.outputs.sample_file(moment, preview.number, preview.prompt.seed)
-                self.outputs.save_picture(path, preview)
-                self.report.picture(step, f"preview/{preview.number:02d}", preview.image, preview.prompt.text)
+            with self.training.model.learner.averaged():
+                self._draw(self.previews, step, moment)
         compute.wait()
+
+    def _draw(self, previews: Previews, step: int, moment: str) -> None:
+        """Draws and keeps the previews of now."""
+        for preview in previews.draw():
+            path = self.outputs.sample_file(moment, preview.number, preview.prompt.seed)
+            self.outputs.save_picture(path, preview)
+            self.report.picture(step, f"preview/{preview.number:02d}", preview.image, preview.prompt.text)
 
     def _save(self, path: Path, step: int, with_state: bool) -> None:
         """Writes the result of now, and the state beside it if asked for."""
@@ -102,7 +108,8 @@ class Events:
             epoch = training.plan.position(step)[0]
             losses = {"average": self.report.smoothed}
             facts = replace(self.facts, steps=step, epoch=epoch, finished_at=time.time(), losses=losses)
-            self._write(self.outputs.places(path), facts)
+            with training.model.learner.averaged():
+                self._write(self.outputs.places(path), facts)
             averages = training.model.learner.averages
             if averages:
                 with averages.in_place():

@@ -19,8 +19,10 @@ from library.settings import DatasetTable, ResolvedSubset, Settings
 from library.settings.tables import resolve_subset
 from library.train.data import Datasets, cache_folder, subset_of
 from library.train.identifier import with_prompts
-from library.train.learner import Learner, warmup_steps
+from library.train.learner import Learner
 from library.train.plan import Plan
+from library.train.rates import warmup_steps
+from library.train.retold import told_settings
 from library.train.state import State
 
 # Settings that may differ when a run goes on: how long it is, where files lie, how its samples are cut into
@@ -118,6 +120,7 @@ def training_facts(
         datasets=[_dataset_facts(settings, table, dataset) for table in settings.datasets],
         no_metadata=settings.no_metadata,
         settings=_as_written(settings),
+        settings_text=told_settings(settings),
     )
 
 

@@ -1,7 +1,7 @@
 """What all recipes share: a run planned from its settings, its latents, and what happens in and around it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from library.device import Compute
@@ -16,12 +16,13 @@ from library.train.embedding import check_word
 from library.train.events import Events
 from library.train.facts import run_identity, training_facts
 from library.train.model import Model
+from library.train.objective import check_prediction, make_objective
 from library.train.outputs import Outputs
 from library.train.plan import Plan, make_plan
 from library.train.preview import preview_prompts
 from library.train.prior import prior_texts
 from library.train.resume import find_state
-from library.train.run import make_objective, make_previews, open_report
+from library.train.run import make_previews, open_report
 from library.train.state import State
 from library.train.training import Training
 from library.train.vae import Vae, open_vae
@@ -57,6 +58,7 @@ class Encoded:
 
 def plan_job(settings: Settings, family: Family, compute: Compute) -> Job:
     """Looks at pictures, captions and prompts, counts the steps that they make, and finds the state to go on from."""
+    check_prediction(settings, family)
     with compute.main_first():  # the others then find every picture checked
         datasets = open_datasets(settings)
     plan = make_plan(settings, datasets.train, compute.world_size)
@@ -78,7 +80,8 @@ def encode_job(job: Job) -> Encoded:
     batches = open_batches(settings, datasets.train, vae, caches, plan, compute)
     watched = None
     if datasets.validation:
-        watched = open_batches(settings, datasets.validation, vae, caches, plan, compute)
+        even = replace(settings, caption_loss_weights=())  # so that runs compare
+        watched = open_batches(even, datasets.validation, vae, caches, plan, compute)
     return Encoded(vae, batches, watched)
 
 

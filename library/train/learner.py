@@ -1,6 +1,7 @@
 """What learns, its optimizer and learning rates, and one step of learning."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,52 +10,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.device import Compute
-from library.errors import InputError
 from library.optim.one_by_one import OneByOne
-from library.optim.optimizers import build_optimizer, check_optimizer, learning_rates
-from library.optim.schedules import build_schedule
+from library.optim.optimizers import averaged, build_optimizer, learning_rates
 from library.settings import Settings
-from library.settings.whole_checks import TO_THE_END, text_learns, text_rate
+from library.settings.whole_checks import TO_THE_END
 from library.train.ema import PREFIX, Ema
-from library.train.embedding import PART, embedding_rate
 from library.train.learned import Learned
-
-
-def part_rates(settings: Settings, text_parts: Sequence[str] = ("text_encoder",)) -> dict[str, float]:
-    """The learning rate of each part that learns; a part with rate 0 is left out and stays frozen.
-
-    `text_parts` are the family's text encoders, which share one rate.
-    """
-    rates = {}
-    if not settings.network_train_text_encoder_only:
-        rates["unet"] = settings.learning_rate if settings.unet_lr is None else settings.unet_lr
-    if text_learns(settings):
-        rates |= dict.fromkeys(text_parts, text_rate(settings))
-    rates = {part: rate for part, rate in rates.items() if rate > 0}
-    if settings.embedding_only:
-        rates = {}
-    if settings.token_string:
-        rates[PART] = embedding_rate(settings)
-    if not rates:
-        raise InputError("learning_rate, unet_lr and text_encoder_lr leave nothing to learn; set one above 0.")
-    return rates
-
-
-def check_learning(settings: Settings, processes: int = 1) -> None:
-    """Finds wrong rates and optimizer_args while nothing has been loaded or written yet; raises InputError."""
-    if settings.fused_backward_pass and processes > 1:
-        raise InputError(
-            f"fused_backward_pass cannot be set with {processes} processes, because it keeps no gradients to add up; "
-            "leave it out, or start one process."
-        )
-    rates = part_rates(settings)
-    check_optimizer(settings.optimizer_type, settings.optimizer_args, max(rates.values()))
-
-
-def warmup_steps(settings: Settings, steps: int) -> int:
-    """`lr_warmup_steps` in steps; below 1 it is a part of the run."""
-    warmup = settings.lr_warmup_steps
-    return round(warmup * steps) if warmup < 1 else int(warmup)
+from library.train.loraplus import loraplus_ratios, parameter_groups, part_of_group
+from library.train.rates import make_schedule
 
 
 @dataclass
@@ -143,10 +106,14 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
         self._choose()
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it, the weights are those to be used, where the optimizer learns at others."""
+        return averaged(self.optimizer)
+
     def _learning(self) -> list[dict[str, Any]]:
         """The optimizer's groups that learn in the coming step; the schedule counts the steps, after a resume too."""
         frozen = {part for part, span in self.spans.items() if self.schedule.last_epoch not in span}
-        return [group for group in self.optimizer.param_groups if group.get("name") not in frozen]
+        return [group for group in self.optimizer.param_groups if part_of_group(group.get("name", "")) not in frozen]
 
     def _choose(self) -> None:
         """Asks for gradients of what learns in the coming step alone; no optimizer moves what has none."""
@@ -176,22 +143,16 @@ def build_learner(
     The rate of a part of `spans` runs its whole course within them.
     """
     spans = spans or {}
-    groups = [{"params": learned.parameters(part), "lr": rate, "name": part} for part, rate in rates.items()]
+    ratios = loraplus_ratios(settings, list(rates))
+    groups = parameter_groups(learned, rates, ratios)
     one_by_one = None
     if settings.full_bf16 or settings.fused_backward_pass:
         one_by_one = OneByOne(settings.optimizer_type, groups, settings.optimizer_args, settings.seed)
         optimizer = one_by_one.optimizer
     else:
         optimizer = build_optimizer(settings.optimizer_type, groups, settings.optimizer_args)
-    schedule = build_schedule(
-        settings.lr_scheduler,
-        optimizer,
-        steps,
-        warmup_steps(settings, steps),
-        settings.lr_scheduler_num_cycles,
-        settings.lr_scheduler_power,
-        spans,
-    )
+    own = {group["name"]: spans[part] for group in groups if (part := part_of_group(group["name"])) in spans}
+    schedule = make_schedule(settings, optimizer, steps, own)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=settings.mixed_precision == "fp16")
     scaler.scale(torch.zeros((), device=compute.device))  # makes its tensors, also where a first step has no samples
     spans = _stopped(settings, rates, spans, steps)
@@ -209,9 +170,7 @@ def _averages(settings: Settings, learned: Learned, compute: Compute) -> Ema | N
     return Ema(learned, settings.ema_decay, torch.device("cpu") if settings.ema_device == "cpu" else compute.device)
 
 
-def _stopped(
-    settings: Settings, parts: Iterable[str], spans: Mapping[str, range], steps: int
-) -> Mapping[str, range]:
+def _stopped(settings: Settings, parts: Iterable[str], spans: Mapping[str, range], steps: int) -> Mapping[str, range]:
     """The spans of a run whose text encoders stop learning at a step; their rates follow the whole run's course."""
     stop = settings.stop_text_encoder_training
     if stop in TO_THE_END:

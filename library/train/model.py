@@ -8,6 +8,7 @@ from torch import nn
 
 from library.adapters.keys import dims_of
 from library.adapters.network import Network, attach
+from library.adapters.norms import limit_norms
 from library.device import Compute
 from library.errors import InputError
 from library.models.family import Family
@@ -16,9 +17,11 @@ from library.train.captions import TextReader
 from library.train.embedding import PART, NewWord, Pivot, embedding_spans, start_word
 from library.train.embedding_result import EmbeddingResult, PivotResult
 from library.train.learned import Learned
-from library.train.learner import Learner, build_learner, part_rates
+from library.train.learner import Learner, build_learner
+from library.train.loraplus import is_loraplus
 from library.train.model_result import ModelResult
 from library.train.prior import SelfPrior, adapter_prior, whole_prior
+from library.train.rates import part_rates
 from library.train.results import AdapterResult, Result, network_arguments
 from library.train.text_cache import open_text_cache
 from library.train.whole import WholeModel
@@ -64,6 +67,8 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
         learner = build_learner(settings, learned, rates, compute, steps, spans)
         if word:
             learner.optimizer.register_step_post_hook(lambda *_: word.keep_usual())
+        if network and settings.scale_weight_norms:
+            _limit(learner, network, settings.scale_weight_norms)
         prior = adapter_prior(settings, compute, reader, unet, network) if network else None
     _make_ready(settings, unet, *(module for part, module in learning.items() if part != "unet"))
     return Model(family, unet, reader, learner, result, prior)
@@ -77,6 +82,12 @@ def _combined(settings: Settings, network: Network | None, word: NewWord | None)
     if word is None:
         return network, AdapterResult(settings, network)
     return Pivot(network, word), PivotResult(AdapterResult(settings, network), EmbeddingResult(settings, word))
+
+
+def _limit(learner: Learner, network: Network, longest: float) -> None:
+    """Keeps the network's changes of weights from growing longer than that, after every step."""
+    layers = list(network.weights().values())
+    learner.optimizer.register_step_post_hook(lambda *_: limit_norms(layers, longest))
 
 
 def learning_dtype(settings: Settings, compute: Compute) -> torch.dtype:
@@ -109,7 +120,7 @@ def build_network(settings: Settings, family: Family, modules: Mapping[str, nn.M
         alpha,
         settings.seed,
         dropout=settings.network_dropout or 0.0,
-        arguments=network_arguments(settings),
+        arguments={key: value for key, value in network_arguments(settings).items() if not is_loraplus(key)},
     )
     if settings.network_weights:
         network.start_from(settings.network_weights)

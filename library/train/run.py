@@ -7,10 +7,8 @@ from pathlib import Path
 
 from library.data.dataset import Dataset
 from library.device import Compute, peak_memory_gb
-from library.diffusion.schedule import scaled_linear
 from library.log import say
 from library.models.drawing import Painter
-from library.models.family import Family
 from library.models.prompts import Prompt
 from library.settings import Settings
 from library.settings.writing import settings_text
@@ -23,23 +21,7 @@ from library.train.report import Report
 from library.train.resume import restore
 from library.train.signals import StopRequest
 from library.train.state import State
-from library.train.step import Objective
 from library.train.vae import Vae
-
-
-def make_objective(settings: Settings, family: Family, compute: Compute) -> Objective:
-    """What is asked of the model: the family's schedule and prediction, the settings' noise and weighting."""
-    schedule = scaled_linear(*family.betas)
-    if family.zero_terminal_snr:
-        schedule = schedule.to_zero_snr()
-    return Objective(
-        schedule=schedule.to(compute.device),
-        prediction_type=family.prediction_type,
-        noise_offset=settings.noise_offset,
-        min_snr_gamma=settings.min_snr_gamma,
-        lowest_timestep=settings.min_timestep or 0,
-        highest_timestep=settings.max_timestep or schedule.steps,
-    )
 
 
 def open_report(settings: Settings, compute: Compute, steps: int, state: State | None) -> Report:

@@ -1,13 +1,14 @@
 """One batch through the model: what is predicted, and how wrong it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from library.diffusion.loss import min_snr_weight, per_sample_loss
-from library.diffusion.noise import draw_noise, sample_latents
+from library.diffusion.loss import Measure, Weighting, per_sample_loss
+from library.diffusion.noise import Noise, sample_latents
 from library.diffusion.schedule import Schedule
 from library.diffusion.timesteps import draw_timesteps
 from library.models.family import Condition, Family
@@ -45,37 +46,43 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What is asked of the prediction: schedule, range of timesteps, noise and weighting."""
+    """What is asked of the prediction, and how its answer is judged.
+
+    `draw` gives timesteps by the samples' seeds. Where it draws them in proportion to their weights, `even_weight` is
+    what each loss counts with instead.
+    """
 
     schedule: Schedule
     prediction_type: str
-    noise_offset: float = 0.0
-    min_snr_gamma: float | None = None
-    lowest_timestep: int = 0
-    highest_timestep: int = 1000
+    noise: Noise = Noise()
+    measure: Measure = Measure()
+    weighting: Weighting = Weighting()
+    draw: Callable[[Sequence[int]], Tensor] = partial(draw_timesteps, low=0, high=1000)
+    even_weight: float | None = None
 
     def question(self, family: Family, batch: Batch, timesteps: Tensor | None = None) -> Question:
         """The question about each sample, from its own seeds; so are the timesteps (batch,), unless they are given."""
-        device = batch.mean.device
         latents = sample_latents(batch.mean, batch.logvar, purposes(batch.draws, "latent")) * family.latent_scale
-        noise = draw_noise(purposes(batch.draws, "noise"), latents.shape[1:], self.noise_offset).to(device)
+        seeds = purposes(batch.draws, "noise")
+        noise = self.noise.draw(seeds, latents)
         if timesteps is None:
-            seeds = purposes(batch.draws, "timestep")
-            timesteps = draw_timesteps(seeds, self.lowest_timestep, self.highest_timestep)
-        timesteps = timesteps.to(device)
-        noisy = self.schedule.add_noise(latents, noise, timesteps)
+            timesteps = self.draw(purposes(batch.draws, "timestep"))
+        timesteps = timesteps.to(batch.mean.device)
+        noisy = self.schedule.add_noise(latents, self.noise.disturb(seeds, noise), timesteps)
         return Question(noisy, timesteps, self.schedule.target(latents, noise, timesteps, self.prediction_type))
 
-    def losses(
-        self, family: Family, unet: nn.Module, batch: Batch, condition: Condition, question: Question
-    ) -> Tensor:
+    def losses(self, family: Family, unet: nn.Module, batch: Batch, condition: Condition, question: Question) -> Tensor:
         """The weighted loss of each sample's answer under `condition`, (batch,), in float32."""
         noisy, timesteps, target = question
         prediction = family.predict(unet, noisy, timesteps, condition._replace(sizes=batch.sizes))
-        losses = per_sample_loss(prediction, target, batch.mask)
-        if self.min_snr_gamma:
-            snr = self.schedule.snr(timesteps)
-            losses = losses * min_snr_weight(snr, self.min_snr_gamma, self.prediction_type)
+        snr, thresholds = self.schedule.snr(timesteps), None
+        if self.measure.has_threshold:
+            thresholds = self.measure.thresholds(timesteps, snr, self.schedule.steps)
+        losses = per_sample_loss(prediction, target, batch.mask, self.measure.kind, thresholds)
+        if self.even_weight is not None:
+            losses = losses * self.even_weight
+        elif not self.weighting.is_even:
+            losses = losses * self.weighting.of(snr, self.prediction_type)
         return losses * batch.weights
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from library.device import Compute
 from library.settings import Settings
 from library.train.batches import Batches, Slice
 from library.train.model import Model
+from library.train.objective import plain_objective
 from library.train.step import Objective
 
 # Parts of the schedule at which each picture is looked at, from almost clean to almost noise.
@@ -26,7 +27,7 @@ def validation_slices(dataset: Dataset, limit: int | None) -> list[Slice]:
 
 @dataclass(frozen=True)
 class Validation:
-    """What is looked at, and how: `objective` is the training's without min-SNR weights, so that runs compare."""
+    """What is looked at, and how: `objective` is the training's judged by `plain_objective`, so that runs compare."""
 
     batches: Batches
     parts: Sequence[Slice]
@@ -53,7 +54,7 @@ def make_validation(settings: Settings, batches: Batches | None, objective: Obje
     if batches is None:
         return None
     slices = validation_slices(batches.latents.dataset, settings.max_validation_steps)
-    return Validation(batches, slices, replace(objective, min_snr_gamma=None))
+    return Validation(batches, slices, plain_objective(objective))
 
 
 @contextmanager

@@ -168,3 +168,22 @@ def test_files_of_both_kinds_are_read(tmp_path: Path) -> None:
 def test_what_is_no_plain_lora_is_refused(tensors: dict[str, Tensor], words: str) -> None:
     with pytest.raises(InputError, match=f"^some file.*{words}"):
         parse_adapter(tensors, {}, "some file")
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("lora_unet_add_embedding_linear_1", "unet.add_embedding.linear_1"),
+        ("lora_unet_label_emb_0_2", "unet.add_embedding.linear_2"),
+        ("lora_te2_text_projection", "text_encoder_2.text_projection"),
+        ("lora_te_text_model_encoder_layers_3_layer_norm1", "text_encoder.text_model.encoder.layers.3.layer_norm1"),
+        ("lora_te_text_model_final_layer_norm", "text_encoder.text_model.final_layer_norm"),
+        (
+            "lora_te_text_model_embeddings_token_embedding",
+            "text_encoder.text_model.embeddings.token_embedding",
+        ),
+        ("lora_unet_conv_norm_out", "unet.conv_norm_out"),
+    ],
+)
+def test_names_outside_the_usual_layers(stem: str, name: str) -> None:
+    assert dotted_of(stem) == name

@@ -13,9 +13,7 @@ SD1 = (0.00085, 0.012, 1000)
 @pytest.fixture(scope="module")
 def reference() -> DDPMScheduler:
     """diffusers' scheduler with Stable Diffusion's numbers."""
-    return DDPMScheduler(
-        beta_start=SD1[0], beta_end=SD1[1], num_train_timesteps=SD1[2], beta_schedule="scaled_linear"
-    )
+    return DDPMScheduler(beta_start=SD1[0], beta_end=SD1[1], num_train_timesteps=SD1[2], beta_schedule="scaled_linear")
 
 
 @pytest.fixture

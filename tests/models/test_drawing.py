@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from library import lookup
+from library.diffusion.schedule import scaled_linear
 from library.errors import InputError
 from library.models import drawing
 from library.models.drawing import Painter, make_scheduler, to_picture
@@ -286,3 +287,16 @@ def test_a_gpu_draws_the_same_picture_and_gives_the_models_back(painter: Painter
     drawn = shades(painter.draw(PROMPT, "euler_a", device="cuda"))
     assert np.abs(drawn - expected).mean() < 1
     assert {parameter.device.type for parameter in painter.unet.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("sampler", lookup.SAMPLERS)
+def test_previews_of_models_whose_schedule_ends_in_noise(sampler: str) -> None:
+    """Every sampler draws by the schedule that training uses, from its last timestep on."""
+    family = SimpleNamespace(betas=(0.00085, 0.012, 1000), prediction_type="v_prediction", zero_terminal_snr=True)
+    scheduler = make_scheduler(family, sampler, 20)
+    expected = scaled_linear(*family.betas).to_zero_snr().alphas_cumprod
+    torch.testing.assert_close(scheduler.alphas_cumprod[:999], expected[:999], rtol=1e-3, atol=1e-6)
+    assert scheduler.alphas_cumprod[999] < 1e-6
+    scheduler.set_timesteps(20)
+    assert scheduler.timesteps[0] == 999
+    assert torch.isfinite(torch.as_tensor(scheduler.init_noise_sigma))

@@ -1,6 +1,7 @@
 """The finished file: its keys, its metadata, and what diffusers draws with it."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from library.models.family import open_family
 from library.settings import read_settings
 from library.train.model import build_network
+from library.train.retold import retold_settings
 from library.weights import load_tensors, read_header
 from tests.runs import Bench
 
@@ -154,3 +156,15 @@ def test_no_metadata(bench: Bench) -> None:
     told = read_header(bench.output / "toy.safetensors")[0]
     assert {key for key in told if key.startswith("ss_")} >= {"ss_network_dim", "ss_network_alpha"}
     assert not {"ss_seed", "ss_tag_frequency", "ss_dataset_dirs", "ss_learning_rate"} & told.keys()
+
+
+def test_the_file_tells_how_to_run_it_again(trained: Bench) -> None:
+    """All settings as the run wrote them down beside it, but of paths elsewhere the last part alone."""
+    told = tomllib.loads(retold_settings(trained.metadata()))
+    ran = tomllib.loads((trained.output / "toy.toml").read_text(encoding="utf-8"))
+    assert told.keys() == ran.keys()
+    for section, values in ran.items():
+        for name, value in values.items():
+            is_path = isinstance(value, str) and value.startswith("/")
+            assert told[section][name] == (Path(value).name if is_path else value), name
+    assert told["network"]["network_dim"] == 4 and told["model"]["pretrained_model_name_or_path"]

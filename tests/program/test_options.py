@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.lookup import LR_SCHEDULES, OPTIMIZERS
+from library.lookup import LR_SCHEDULES
 from tests.runs import Bench, draw_pictures, largest, largest_difference
 from tests.toys import write_single_file, write_toy_sd1
 
@@ -23,12 +23,20 @@ def plain(tmp_path_factory: pytest.TempPathFactory, toy_model: Path, toy_picture
     return bench
 
 
-PAIRS = list(zip_longest(OPTIMIZERS, LR_SCHEDULES, fillvalue="cosine"))
+# One optimizer of each package and kind; tests/optim has all of them.
+KINDS = "AdamW AdamW8bit Lion PagedLion8bit Adafactor CAME Prodigy DAdaptAdam AdamWScheduleFree SGD SGDNesterov8bit"
+PAIRS = list(zip_longest(KINDS.split(), LR_SCHEDULES, fillvalue="cosine"))
+NEEDED = {
+    "warmup_stable_decay": {"lr_decay_steps": 0.5},
+    "cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1},
+    "piecewise_constant": {"lr_scheduler_args": ["step_rules=1:1,0.5"]},
+}
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), PAIRS)
 def test_optimizers_and_schedules(bench: Bench, optimizer: str, schedule: str) -> None:
-    tensors = bench.train(**SMALL, optimizer_type=optimizer, lr_scheduler=schedule, lr_scheduler_num_cycles=2)
+    course = {"lr_scheduler": schedule, "lr_scheduler_num_cycles": 2, **NEEDED.get(schedule, {})}
+    tensors = bench.train(**SMALL, optimizer_type=optimizer, **course)
     assert all(math.isfinite(loss) for loss in bench.losses()) and len(bench.losses()) == 2
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     assert largest(tensors, "lora_te") > 0
@@ -67,6 +75,15 @@ def test_only_what_is_asked_for_learns(bench: Bench, changes: dict, unet: bool, 
     "changes",
     [
         {"min_snr_gamma": 0.01},
+        {"debiased_estimation_loss": True},
+        {"v_pred_like_loss": 5},
+        {"loss_type": "huber", "huber_schedule": "constant", "huber_c": 0.01},
+        {"multires_noise_iterations": 6},
+        {"ip_noise_gamma": 1},
+        {"timestep_sampling": "logit_normal"},
+        {"caption_loss_weights": ["shape 1=9"]},
+        {"network_args": ["loraplus_lr_ratio=16"]},
+        {"scale_weight_norms": 0.0001},
         {"noise_offset": 0.5},
         {"clip_skip": 2},
         {"min_timestep": 900},

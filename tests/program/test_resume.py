@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 import train_network
 from library.errors import InputError
-from library.lookup import OPTIMIZERS
 from tests.runs import Bench, assert_same, draw_pictures, run_to_the_end
 
 # Five pictures in batches of two: the first epoch ends with step 3, in the middle of what is resumed from.
@@ -85,11 +86,38 @@ def test_a_finished_run_can_be_made_longer(bench: Bench) -> None:
         train_network.main(bench.argv(**{**short, "max_train_steps": 4}, resume="auto"))
 
 
-@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "AdamW"])
+def test_what_is_saved_is_the_average_of_the_optimizers_own(bench: Bench) -> None:
+    """The file holds x of arXiv 2405.15682, and the state y, where gradients were taken: y = 0.9 x + 0.1 z."""
+    small = {"optimizer_type": "AdamWScheduleFree", "network_train_text_encoder_only": True, "learning_rate": 0.01}
+    saved = bench.train(**small, max_train_steps=4, save_state=True)
+    state = bench.output / "toy-state"
+    learned_at = load_file(state / "weights.safetensors")
+    moments = torch.load(state / "optimizer.pt", weights_only=True)["optimizer"]["state"]
+    names = [name for name in learned_at if not name.endswith("alpha")]
+    assert len(names) == len(moments)
+    assert max((saved[name] - learned_at[name]).abs().max().item() for name in names) > 1e-4
+    for name in names:
+        alike = [each["z"] for each in moments.values() if each["z"].shape == saved[name].shape]
+        found = [0.9 * saved[name] + 0.1 * z for z in alike]
+        assert sum(torch.allclose(each, learned_at[name], rtol=1e-5, atol=1e-6) for each in found) == 1, name
+
+
+def test_looking_on_the_way_changes_nothing(bench: Bench) -> None:
+    small = {"optimizer_type": "RAdamScheduleFree", "network_train_text_encoder_only": True, "max_train_steps": 4}
+    small |= {"validation_split": 0.25}
+    looked = bench.train(**small, save_every_n_steps=1, validate_every_n_steps=1, save_state=True)
+    assert_same(looked, bench.at("blind").train(**small))
+
+
+# One of each kind of state; tests/optim has all of them.
+STATES = "AdamW8bit PagedAdamW8bit Lion8bit Adafactor CAME Prodigy DAdaptAdam AdamWScheduleFree SGDNesterov8bit"
+
+
+@pytest.mark.parametrize("optimizer", [*STATES.split(), "torch.optim.RAdam"])
 def test_every_optimizer_goes_on(bench: Bench, optimizer: str) -> None:
     """With a rank at which 8-bit optimizers really keep 8 bits; below 4096 numbers they do not."""
     small = {"optimizer_type": optimizer, "network_train_text_encoder_only": True, "network_dim": 128}
-    small |= {"learning_rate": 1.0 if optimizer == "Prodigy" else 0.001, "lr_scheduler": "linear"}
+    small |= {"learning_rate": 1.0 if optimizer in ("Prodigy", "DAdaptAdam") else 0.001, "lr_scheduler": "linear"}
     tensors = bench.train(**small, save_state=True, save_every_n_steps=2)
     state = bench.output / "toy-step00000002-state"
     assert_same(bench.at("again").train(**small, resume=state), tensors)

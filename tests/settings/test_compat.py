@@ -149,15 +149,9 @@ def test_a_file_of_sd_scripts_runs_unchanged(read: Read, capsys: pytest.CaptureF
     assert settings.text_encoder_lr == 1e-5 and settings.lr_warmup_steps == 0.05
     assert settings.save_precision == "fp32" and settings.min_snr_gamma is None
     warned = capsys.readouterr().err
-    for name in (
-        "sdpa",
-        "cache_latents_to_disk",
-        "persistent_data_loader_workers",
-        "huber_c",
-        "huber_schedule",
-    ):
+    for name in ("sdpa", "cache_latents_to_disk", "persistent_data_loader_workers"):
         assert f"'{name}'" in warned
-    assert warned.count("warning:") == 5
+    assert warned.count("warning:") == 3
 
 
 @pytest.mark.parametrize("name", sorted(compat.UNSUPPORTED))
@@ -187,7 +181,7 @@ def test_ways_of_computing_on_the_command_line(read: Read, capsys: pytest.Captur
 
 
 def test_options_that_may_only_say_what_is_done_anyway(read: Read, complaints: Complaints) -> None:
-    assert read("--log_with", "tensorboard", "--loss_type", "L2") == read()
+    assert read("--log_with", "tensorboard", "--model_type", "SDXL") == read()
     assert complaints("--log_with", "wandb") == (
         "command line: 'log_with' is supported only as tensorboard, not 'wandb'; leave it out.",
     )
@@ -234,6 +228,44 @@ def test_pictures_as_sd_scripts_words_them(read: Read, capsys: pytest.CaptureFix
     assert read("--face_crop_aug_range", "1", "2.5").face_crop_aug_range == (1.0, 2.5)
     for word in ("no_half_vae", "sdxl_no_half_vae"):
         assert read(f"--{word}").no_half_vae and not read(f"--{word}", "false").no_half_vae
+    assert capsys.readouterr().err == ""
+
+
+LOSS_AND_NOISE = """
+loss_type = "huber"
+huber_schedule = "exponential"
+huber_c = 0.2
+huber_scale = 1.5
+debiased_estimation_loss = true
+scale_v_pred_loss_like_noise_pred = true
+v_pred_like_loss = 0.1
+noise_offset = 0.05
+noise_offset_random_strength = true
+adaptive_noise_scale = -0.005
+multires_noise_iterations = 6
+multires_noise_discount = 0.2
+ip_noise_gamma = 0.1
+ip_noise_gamma_random_strength = true
+scale_weight_norms = 1
+lr_scheduler = "warmup_stable_decay"
+lr_decay_steps = 0.2
+lr_scheduler_min_lr_ratio = 0.1
+optimizer_type = "prodigy"
+optimizer_args = ["decouple=True", "d_coef=2"]
+network_args = ["loraplus_lr_ratio=16"]
+"""
+
+
+def test_loss_noise_and_courses_as_sd_scripts_words_them(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = read(toml=LOSS_AND_NOISE)
+    assert (settings.loss_type, settings.huber_schedule) == ("huber", "exponential")
+    assert (settings.huber_c, settings.huber_scale) == (0.2, 1.5)
+    assert settings.debiased_estimation_loss and settings.scale_v_pred_loss_like_noise_pred
+    assert (settings.v_pred_like_loss, settings.adaptive_noise_scale, settings.ip_noise_gamma) == (0.1, -0.005, 0.1)
+    assert (settings.multires_noise_iterations, settings.multires_noise_discount) == (6, 0.2)
+    assert (settings.lr_scheduler, settings.lr_decay_steps) == ("warmup_stable_decay", 0.2)
+    assert settings.lr_scheduler_min_lr_ratio == 0.1
+    assert (settings.optimizer_type, settings.scale_weight_norms) == ("Prodigy", 1)
     assert capsys.readouterr().err == ""
 
 

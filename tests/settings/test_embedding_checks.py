@@ -19,6 +19,7 @@ MISTAKES = [
     (f"{WORD} --embedding_only=true --cache_text_encoder_outputs=true", "while a new word is learned"),
     (f"{WORD} --output_name=my-embedding", "output_name must not end in -embedding"),
     (f"{WORD} --ti_steps=1600", "ti_steps must be below max_train_steps = 1600, so that the network has steps too"),
+    (f"{WORD} --ti_steps=5 --optimizer_type=DAdaptAdan", "and DAdaptAdan has one rate for both; choose another"),
     (f"{WORD} --embedding_only=true --ti_steps=5", "ti_steps is about a network that learns after the word"),
     (f"{WORD} --embedding_only=true --network_args=a=1", "network_args is about a network, but embedding_only"),
     (f"{WORD} --embedding_only=true --unet_lr=1", "unet_lr is about a network"),

@@ -9,11 +9,7 @@ def test_defaults() -> None:
     network, learning = run_fields.NetworkFields(), run_fields.LearningFields()
     training, saving = run_fields.TrainingFields(), run_fields.SavingFields()
     assert (network.network_module, network.network_dim, network.network_alpha) == (None, 16, 16.0)
-    assert (learning.learning_rate, learning.optimizer_type, learning.lr_scheduler) == (
-        1e-4,
-        "AdamW",
-        "constant",
-    )
+    assert (learning.learning_rate, learning.optimizer_type) == (1e-4, "AdamW")
     assert (training.max_train_steps, training.mixed_precision, training.seed) == (1600, "no", 42)
     assert (str(saving.output_dir), saving.output_name, saving.save_model_as) == (
         "output",
@@ -22,6 +18,12 @@ def test_defaults() -> None:
     )
     assert saving.save_precision is None and run_fields.PreviewFields().sample_sampler == "ddim"
     assert str(run_fields.LoggingFields().logging_dir) == "logs"
+
+
+def test_an_optimizer_may_be_any_class(read) -> None:
+    name = "bitsandbytes.optim.AdEMAMix8bit"
+    assert read("--optimizer_type", name).optimizer_type == name
+    assert [name for name, rule in RULES.items() if rule.dotted] == ["optimizer_type"]
 
 
 def test_choices_are_the_tables() -> None:

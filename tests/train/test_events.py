@@ -1,6 +1,6 @@
 """What happens between the steps, and when."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -75,13 +75,19 @@ class Recorder:
 def events_of(settings_of, dataset_of, compute, tiny):
     """Events of a run of 6 steps, 2 an epoch, with the recorder that they go to."""
 
-    def _events(averages=None, **changes):
+    def _events(averages=None, schedule_free=False, **changes):
         settings, recorder = settings_of(max_train_steps=6, **changes), Recorder()
-        learner = SimpleNamespace(weights=tiny.state_dict, state=dict, averages=averages)
+
+        @contextmanager
+        def averaged():
+            recorder.told.append(("average",))
+            yield
+            recorder.told.append(("back",))
+
+        shown = averaged if schedule_free else nullcontext
+        learner = SimpleNamespace(weights=tiny.state_dict, state=dict, averages=averages, averaged=shown)
         model = SimpleNamespace(learner=learner, result=recorder)
-        training = SimpleNamespace(
-            model=model, plan=make_plan(settings, dataset_of(4), 1), compute=compute
-        )
+        training = SimpleNamespace(model=model, plan=make_plan(settings, dataset_of(4), 1), compute=compute)
         facts = TrainingFacts("toy", "base")
         events = Events(settings, training, recorder, recorder, recorder, recorder, facts, {"seed": 7})
         return events, recorder
@@ -135,6 +141,17 @@ def test_the_average_is_written_beside(events_of) -> None:
     events.at_end(6)
     assert [told[1] for told in recorder.told] == ["final", "final average"]
     assert inside == [1, 2]
+
+
+def test_all_that_is_shown_is_an_average_and_the_state_is_not(events_of) -> None:
+    """Of an optimizer that learns at one point and hands out another."""
+    events, recorder = events_of(schedule_free=True, sample_at_first=True, save_state=True)
+    events.at_start()
+    events.at_end(6)
+    assert [told[0] for told in recorder.told] == [
+        *("average", "back", "scalars", "average", "picture", "back"),
+        *("average", "save", "back", "state"),
+    ]
 
 
 def test_the_start(events_of) -> None:

@@ -17,8 +17,8 @@ def test_from_settings_to_events(settings_of, family, compute, capsys) -> None:
     assert encoded.watched is not None and encoded.batches.latents.dataset is job.datasets.train
     model = build_model(settings, family, compute, job.plan.steps, job.captions())
     events = arrange(job, encoded, model)
-    assert events.training.model is model and events.training.objective.min_snr_gamma == 5
-    assert events.validation.objective.min_snr_gamma is None and events.previews.prompts == job.prompts
+    assert events.training.model is model and events.training.objective.weighting.min_snr_gamma == 5
+    assert events.validation.objective.weighting.is_even and events.previews.prompts == job.prompts
     assert (events.facts.pictures, events.facts.validation_pictures) == (2, 2)
     events.report.close()
 

@@ -9,7 +9,9 @@ import torch
 from library.errors import InputError
 from library.lookup import OPTIMIZERS
 from library.settings import read_settings
-from library.train.learner import build_learner, check_learning, part_rates, warmup_steps
+from library.settings.embedding_checks import RATE_OF_FIRST
+from library.train.learner import build_learner
+from library.train.rates import check_learning, part_rates
 from tests.runs import WHOLE
 
 
@@ -23,32 +25,6 @@ def pull(learner, seed: int = 0) -> torch.Tensor:
     loss = sum((each * torch.randn(each.shape, generator=generator)).sum() for each in learner.parameters)
     learner.backward(loss)
     return learner.step()
-
-
-@pytest.mark.parametrize(
-    ("changes", "rates"),
-    [
-        ({}, {"unet": 0.01, "text_encoder": 0.01}),
-        ({"unet_lr": 0.1}, {"unet": 0.1, "text_encoder": 0.01}),
-        ({"text_encoder_lr": 0}, {"unet": 0.01}),
-        ({"network_train_unet_only": True, "text_encoder_lr": 0.5}, {"unet": 0.01}),
-        ({"network_train_text_encoder_only": True, "text_encoder_lr": 0.5}, {"text_encoder": 0.5}),
-        ({"learning_rate": 0, "unet_lr": 0.2}, {"unet": 0.2}),
-    ],
-)
-def test_rates_of_parts(settings_of, changes, rates) -> None:
-    assert part_rates(settings_of(**changes)) == rates
-
-
-def test_wrong_arguments_are_found_early(settings_of) -> None:
-    check_learning(settings_of(optimizer_args=["weight_decay=0.1"]))
-    with pytest.raises(InputError, match='no argument "weight_decai".*"weight_decay"'):
-        check_learning(settings_of(optimizer_args=["weight_decai=0.1"]))
-
-
-@pytest.mark.parametrize(("given", "steps"), [(0, 0), (3, 3), (0.25, 10), (0.01, 0)])
-def test_warmup(settings_of, given, steps: int) -> None:
-    assert warmup_steps(settings_of(max_train_steps=40, lr_warmup_steps=given), 40) == steps
 
 
 def test_a_step_moves_and_clips(settings_of, tiny, compute) -> None:
@@ -141,16 +117,29 @@ def test_text_encoders_stop_at_a_step(settings_of, tiny, compute) -> None:
     assert not again.learned.matrices["text_encoder"].requires_grad
 
 
-def test_text_encoders_of_whole_models(bench) -> None:
-    def rates(**changes) -> dict[str, float]:
-        settings = read_settings(bench.argv(**{**WHOLE, **changes}), program="train_dreambooth")
-        return part_rates(settings, ("text_encoder", "text_encoder_2"))
-
-    assert rates() == {"unet": 0.001}
-    both = {"text_encoder": 1e-6, "text_encoder_2": 1e-6}
-    assert rates(train_text_encoder=True, learning_rate_te=1e-6) == {"unet": 0.001, **both}
-    assert rates(train_text_encoder=True, learning_rate_te=1e-6, unet_lr=0) == both
-    assert rates(unet_lr=0.5, stop_text_encoder_training=-1) == {"unet": 0.5}
+def test_averages_of_the_optimizers_own(settings_of, tiny, compute) -> None:
+    """What is looked at is the average; what learns on, and goes into the state, is where gradients are taken."""
+    settings = settings_of(optimizer_type="AdamWScheduleFree")
+    learner = learner_of(settings, tiny, compute, 6)
+    for seed in range(3):
+        pull(learner, seed)
+    learning = tiny.state_dict()
+    with learner.averaged():
+        seen = tiny.state_dict()
+    assert not torch.equal(seen["unet"], learning["unet"])
+    for part, before in learning.items():
+        assert torch.equal(tiny.matrices[part], before)
+        z = learner.optimizer.state[tiny.matrices[part]]["z"]
+        torch.testing.assert_close(0.9 * seen[part] + 0.1 * z, before)
+    weights, state = learner.weights(), learner.state()
+    again = learner_of(settings, type(tiny)("unet", "text_encoder"), compute, 6)
+    again.restore(weights, {key: torch_copy(value) for key, value in state.items()})
+    for each in (learner, again):
+        pull(each, 4)
+    for one, other in zip(learner.parameters, again.parameters, strict=True):
+        assert torch.equal(one, other)
+    with learner_of(settings_of(), tiny, compute, 6).averaged():
+        assert torch.equal(tiny.matrices["unet"], learner.parameters[0])
 
 
 def test_an_average_goes_along(settings_of, tiny, compute) -> None:
@@ -226,10 +215,14 @@ def test_several_processes_cannot_step_in_the_backward_pass(bench) -> None:
         check_learning(settings, processes=2)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+# RAdam takes no step in the first four.
+TAKE_TURNS = [name for name in OPTIMIZERS if name not in (*RATE_OF_FIRST, "RAdamScheduleFree")]
+
+
+@pytest.mark.parametrize("optimizer", TAKE_TURNS)
 def test_a_part_learns_in_its_steps_alone(settings_of, tiny, compute, optimizer: str) -> None:
-    settings = settings_of(optimizer_type=optimizer, learning_rate=1 if optimizer == "Prodigy" else 0.1)
-    rate = settings.learning_rate
+    rate = 1.0 if optimizer.startswith(("Prodigy", "DAdapt")) else 0.1
+    settings = settings_of(optimizer_type=optimizer, learning_rate=rate)
     spans = {"text_encoder": range(2), "unet": range(1, 4)}
     learner = build_learner(settings, tiny, {"unet": rate, "text_encoder": rate}, compute, 5, spans)
     turns = []

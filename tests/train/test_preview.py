@@ -12,8 +12,8 @@ from library.errors import InputError
 from library.models.drawing import Painter
 from library.models.prompts import Prompt
 from library.train.captions import TextReader
-from library.train.learner import part_rates
 from library.train.preview import Previews, preview_prompts
+from library.train.rates import part_rates
 
 
 def test_none_unless_asked(settings_of, dataset_of, tmp_path: Path, capsys) -> None:

@@ -10,8 +10,8 @@ from torch import nn
 from library.models.family import open_family
 from library.train.captions import TextReader
 from library.train.model import Model, build_model
+from library.train.objective import make_objective
 from library.train.prior import prior_texts, whole_prior
-from library.train.run import make_objective
 from library.train.step import Batch, Objective, Question
 from tests.toy_families import write_toy
 

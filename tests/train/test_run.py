@@ -8,20 +8,9 @@ import pytest
 import torch
 
 from library.train import run as run_module
-from library.train.run import make_objective, make_previews, new_log_folder, open_report, run
+from library.train.run import make_previews, new_log_folder, open_report, run
 from library.train.state import State
 from tests.runs import events_of
-
-
-def test_objective(settings_of, family, compute) -> None:
-    plain = make_objective(settings_of(), family, compute)
-    assert (plain.lowest_timestep, plain.highest_timestep, plain.prediction_type) == (0, 1000, "epsilon")
-    assert (plain.noise_offset, plain.min_snr_gamma, plain.schedule.steps) == (0.0, None, 1000)
-    changed = make_objective(
-        settings_of(noise_offset=0.1, min_snr_gamma=5, min_timestep=3, max_timestep=9), family, compute
-    )
-    assert (changed.noise_offset, changed.min_snr_gamma) == (0.1, 5)
-    assert (changed.lowest_timestep, changed.highest_timestep) == (3, 9)
 
 
 def test_log_folder(settings_of, bench) -> None:

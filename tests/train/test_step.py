@@ -1,17 +1,22 @@
 """The loss of a batch: each sample by itself, whatever stands beside it."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import torch
 
-from library.diffusion.loss import min_snr_weight
+from library.diffusion.loss import Measure, Weighting, min_snr_weight
+from library.diffusion.noise import Noise
 from library.diffusion.schedule import scaled_linear
+from library.diffusion.timesteps import draw_timesteps
 from library.models.family import Condition
 from library.train.step import Batch, Objective, purposes
 
 # Stands for a model whose answer is always zero, so that the loss is the noise's own size.
 FAMILY = SimpleNamespace(latent_scale=0.5, predict=lambda unet, noisy, timesteps, condition: noisy * 0)
+MIN_SNR = Weighting(min_snr_gamma=5)
+EVERY_NOISE = Noise(0.1, True, 0.2, 3, 0.5, 0.1, True)
 CONDITION = Condition(torch.zeros(3, 77, 8))
 
 
@@ -32,10 +37,8 @@ def losses_of(aim: Objective, batch: Batch, timesteps: torch.Tensor | None = Non
 
 
 def test_a_sample_is_the_same_in_every_batch() -> None:
-    together = losses_of(objective(noise_offset=0.1, min_snr_gamma=5), batch_of(1, 2, 3))
-    alone = [
-        losses_of(objective(noise_offset=0.1, min_snr_gamma=5), batch_of(n)) for n in (1, 2, 3)
-    ]
+    together = losses_of(objective(noise=EVERY_NOISE, weighting=MIN_SNR), batch_of(1, 2, 3))
+    alone = [losses_of(objective(noise=EVERY_NOISE, weighting=MIN_SNR), batch_of(n)) for n in (1, 2, 3)]
     assert torch.equal(together, torch.cat(alone))
     assert len(set(together.tolist())) == 3
 
@@ -50,27 +53,67 @@ def test_weights_scale_the_loss() -> None:
 def test_masks_come_before_the_mean_and_the_weights_after_it() -> None:
     batch = batch_of(1, 2, 3)
     mask = torch.ones(3, 1, 8, 8)
-    plain = losses_of(objective(min_snr_gamma=5), batch)
+    plain = losses_of(objective(weighting=MIN_SNR), batch)
     white = replace(batch, mask=mask.clone())
-    assert torch.equal(losses_of(objective(min_snr_gamma=5), white), plain)
+    assert torch.equal(losses_of(objective(weighting=MIN_SNR), white), plain)
     mask[1] *= 0.5
     mask[2, :, :4] = 0
-    masked = losses_of(objective(min_snr_gamma=5), replace(batch, mask=mask))
+    masked = losses_of(objective(weighting=MIN_SNR), replace(batch, mask=mask))
     assert masked[0] == plain[0]
     torch.testing.assert_close(masked[1], plain[1] / 2)
     assert 0.3 < masked[2] / plain[2] < 0.7
     weighed = replace(batch, mask=mask, weights=torch.tensor([1.0, 3.0, 0.0]))
-    found = losses_of(objective(min_snr_gamma=5), weighed)
+    found = losses_of(objective(weighting=MIN_SNR), weighed)
     torch.testing.assert_close(found, masked * weighed.weights)
 
 
 def test_min_snr_weighs_by_timestep() -> None:
     timesteps = torch.tensor([5, 900])
     plain = losses_of(objective(), batch_of(1, 2), timesteps)
-    weighed = losses_of(objective(min_snr_gamma=5), batch_of(1, 2), timesteps)
+    weighed = losses_of(objective(weighting=MIN_SNR), batch_of(1, 2), timesteps)
     expected = min_snr_weight(objective().schedule.snr(timesteps), 5, "epsilon")
     torch.testing.assert_close(weighed / plain, expected)
     assert weighed[0] < plain[0] and weighed[1] == plain[1]
+
+
+def test_weights_even_out_where_timesteps_are_drawn_by_them() -> None:
+    timesteps = torch.tensor([5, 900])
+    plain = losses_of(objective(), batch_of(1, 2), timesteps)
+    drawn = losses_of(objective(weighting=MIN_SNR, even_weight=0.25), batch_of(1, 2), timesteps)
+    torch.testing.assert_close(drawn, plain / 4)
+
+
+def test_errors_are_measured_as_asked() -> None:
+    """Answers of 0, so that errors are the noise itself: its mean size, and the pseudo-Huber of it."""
+    timesteps, batch = torch.tensor([5, 900]), batch_of(1, 2)
+    noise = objective().question(FAMILY, batch, timesteps).target
+    absolute = losses_of(objective(measure=Measure("l1")), batch, timesteps)
+    torch.testing.assert_close(absolute, noise.abs().flatten(1).mean(1))
+    found = losses_of(objective(measure=Measure("huber", "exponential", 0.1, 2.0)), batch, timesteps)
+    c = torch.tensor([2 * 0.1**0.005, 2 * 0.1**0.9]).reshape(2, 1, 1, 1)
+    expected = (2 * c * ((noise.square() + c.square()).sqrt() - c)).flatten(1).mean(1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_perturbed_input_keeps_its_answer() -> None:
+    """The model gets more noise than it is to tell; latents and timesteps are the same."""
+    timesteps, batch = torch.tensor([300, 700]), batch_of(1, 2)
+    plain = objective().question(FAMILY, batch, timesteps)
+    other = objective(noise=Noise(perturbation=0.1)).question(FAMILY, batch, timesteps)
+    assert torch.equal(plain.target, other.target)
+    spread = (1 - objective().schedule.alphas_cumprod[timesteps]).sqrt()
+    more = (other.noisy - plain.noisy).flatten(1).std(1)
+    torch.testing.assert_close(more, 0.1 * spread, rtol=0.15, atol=0)
+
+
+def test_other_noise_is_asked_for_too() -> None:
+    timesteps, batch = torch.tensor([300]), batch_of(1)
+    found = objective(noise=Noise(offset=0.5)).question(FAMILY, batch, timesteps)
+    plain = objective().question(FAMILY, batch, timesteps)
+    shift = found.target - plain.target
+    assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-6) and shift.abs().max() > 0.05
+    spread = (1 - objective().schedule.alphas_cumprod[300]).sqrt()
+    torch.testing.assert_close(found.noisy - plain.noisy, spread * shift, rtol=1e-4, atol=1e-5)
 
 
 def test_timesteps_stay_in_their_range() -> None:
@@ -81,7 +124,7 @@ def test_timesteps_stay_in_their_range() -> None:
         return noisy
 
     family = SimpleNamespace(latent_scale=1.0, predict=predict)
-    losses_of(objective(lowest_timestep=100, highest_timestep=110), batch_of(*range(60)), family=family)
+    losses_of(objective(draw=partial(draw_timesteps, low=100, high=110)), batch_of(*range(60)), family=family)
     assert set(seen) == set(range(100, 110))
 
 

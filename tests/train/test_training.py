@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from library.models.family import Condition
-from library.train.learner import build_learner, part_rates
+from library.train.learner import build_learner
+from library.train.rates import part_rates
 from library.train.training import Training
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from library.diffusion.loss import Weighting
 from library.diffusion.schedule import scaled_linear
 from library.train.batches import open_batches
 from library.train.data import encode_pictures, open_datasets
@@ -25,7 +26,7 @@ def made(settings_of, family, compute):
     captions = [picture.caption for picture in datasets.train.pictures]
     model = build_model(settings, family, compute, plan.steps, captions)
     batches = open_batches(settings, datasets.validation, vae, caches, plan, compute)
-    objective = Objective(scaled_linear(*family.betas), "epsilon", min_snr_gamma=5)
+    objective = Objective(scaled_linear(*family.betas), "epsilon", weighting=Weighting(min_snr_gamma=5))
     return make_validation(settings, batches, objective), model, settings
 
 
@@ -34,7 +35,7 @@ def test_it_is_the_same_each_time(made, compute) -> None:
     first = validation.loss(model, compute)
     torch.rand(3)
     assert validation.loss(model, compute) == first > 0
-    assert model.unet.training and validation.objective.min_snr_gamma is None
+    assert model.unet.training and validation.objective.weighting.is_even
     with torch.no_grad():
         for layer in model.learner.learned.parameters("unet"):
             layer.add_(0.1)

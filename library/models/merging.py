@@ -1,0 +1,109 @@
+"""LoRAs merged into a model for good, tensor by tensor, so that a large model needs little memory."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from library.adapters.combining import Share
+from library.adapters.keys import LoraWeights
+from library.adapters.made import common_format
+from library.errors import InputError
+from library.models.checkpoints import structure_metadata, write_file, write_folder
+from library.models.family import Family, open_family
+from library.models.saving import FILE_ENDING
+from library.models.stems import parts_of, weight_stems
+from library.weights import Later
+
+Changes = list[tuple[float, LoraWeights]]
+
+
+def merge_into(
+    family: Family, shares: Sequence[Share], path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str]
+) -> int:
+    """Writes the model with the LoRAs in its weights, and opens it again; returns how many weights were changed.
+
+    Each weight becomes W + the sum of weight * alpha / rank * up @ down, formed in float32 and rounded once.
+
+    Args:
+        shares: the LoRAs in any layout of plain LoRA
+        path: a name that ends in .safetensors becomes one file in the original layout, any other a folder
+        dtype: of all tensors in the files; None is that of the model's UNet
+        metadata: for the file; folders have no place for it
+
+    Raises InputError, with nothing written, where a LoRA has a layer that the model has not.
+    """
+    tensors = {part: family.part_tensors(part) for part in ("vae", *parts_of(family))}
+    changes = _changes(family, tensors, shares)
+    parts = {part: _changed(found, changes.get(part, {}), part == "unet") for part, found in tensors.items()}
+    kind = dtype or common_format(tensors["unet"])
+    configs = family.configs()
+    if path.suffix == FILE_ENDING:
+        predicts = {"v_prediction": "v"}.get(family.prediction_type, family.prediction_type)
+        told = {"modelspec.prediction_type": predicts, "ss_zero_terminal_snr": str(family.zero_terminal_snr)}
+        write_file(path, family.name, parts, kind, {**metadata, **told, **structure_metadata(configs, family.name)})
+    else:
+        write_folder(path, family.name, parts, configs, kind)
+    written = open_family(str(path))
+    if (written.name, written.prediction_type) != (family.name, family.prediction_type):
+        raise RuntimeError(f"{path} was not written rightly: it opens as {written.name}, {written.prediction_type}.")
+    return sum(len(each) for each in changes.values())
+
+
+def _changes(
+    family: Family, tensors: Mapping[str, Mapping[str, Tensor]], shares: Sequence[Share]
+) -> dict[str, dict[str, Changes]]:
+    """Part -> tensor name -> what is added to it."""
+    places = {
+        stem: (part, name)
+        for part in parts_of(family)
+        for stem, name in weight_stems(family, part, tensors[part]).items()
+    }
+    changes: dict[str, dict[str, Changes]] = {}
+    for share in shares:
+        layers, weight_of = share.read(), share.weight_of
+        unknown = [stem for stem in layers if stem not in places]
+        if unknown:
+            raise InputError(
+                f"{share.path} has {len(unknown)} layers that {family.base_name} has not, such as {unknown[0]}; "
+                "it was made for another base model."
+            )
+        for stem, layer in layers.items():
+            part, name = places[stem]
+            _check_shape(share.path, stem, layer, tensors[part][name])
+            if weight := weight_of(stem):
+                changes.setdefault(part, {}).setdefault(name, []).append((weight, layer))
+    return changes
+
+
+def _check_shape(path: Path, stem: str, layer: LoraWeights, weight: Tensor) -> None:
+    shape = (layer.up.shape[0], *layer.down.shape[1:])
+    if tuple(size for size in shape if size != 1) != tuple(size for size in weight.shape if size != 1):
+        raise InputError(
+            f"{path} does not fit the base model: {stem} is made for a weight of shape {shape}, and the model's has "
+            f"{tuple(weight.shape)}."
+        )
+
+
+def _changed(tensors: Mapping[str, Tensor], changes: Mapping[str, Changes], later: bool) -> Mapping[str, Tensor]:
+    """A part with its changes: made one by one when written for the UNet, which is most of a model, else at once."""
+    result: dict[str, Tensor | Later] = {}
+    for name, tensor in tensors.items():
+        if name not in changes:
+            result[name] = tensor
+        elif later:
+            result[name] = Later(tensor.shape, partial(_sum, tensor, changes[name]))
+        else:
+            result[name] = _sum(tensor, changes[name])
+    return cast(Mapping[str, Tensor], result)  # checkpoints renames a UNet's tensors, and never looks into them
+
+
+def _sum(weight: Tensor, changes: Changes) -> Tensor:
+    """W + the sum of all changes, float32."""
+    total = weight.to(torch.float32, copy=True)
+    for factor, layer in changes:
+        total += layer.delta().mul_(factor).reshape(weight.shape)
+    return total

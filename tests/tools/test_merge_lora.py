@@ -1,0 +1,106 @@
+"""tools/merge_lora.py: LoRAs into a model and into each other, and what is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from library.adapters.keys import read_adapter
+from library.errors import InputError
+from library.models.family import open_family
+from library.weights import read_header
+from tests.tools.lora_files import run, write_lora
+from tests.toy_families import write_toy
+from tools import merge_lora
+
+QUERY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("merge")
+    model = write_toy(base / "model", "sd1")
+    write_lora(base / "a.safetensors", model, 4, seed=1)
+    write_lora(base / "b.safetensors", model, 3, seed=2)
+    return base
+
+
+@pytest.mark.parametrize("target", ["out.safetensors", "out"])
+def test_into_a_model(folder: Path, tmp_path: Path, monkeypatch, capsys, target: str) -> None:
+    given = [f"{folder / 'a.safetensors'}:0.5", f"{folder / 'b.safetensors'}:-2:mid=0.25,in=0"]
+    output = tmp_path / target
+    assert run(monkeypatch, merge_lora, "--model", folder / "model", "--lora", *given, "--output", output) == 0
+    assert "204 weights changed by a.safetensors x 0.5 + b.safetensors x -2 (mid=0.25,in=0)" in capsys.readouterr().out
+    key = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    before, after = (open_family(str(each)).part_tensors("unet")[key] for each in (folder / "model", output))
+    a, b = (read_adapter(folder / f"{each}.safetensors")[QUERY].delta() for each in "ab")
+    torch.testing.assert_close(after, before + 0.5 * a - 0.5 * b, rtol=1e-5, atol=1e-6)
+    if output.is_file():
+        metadata = read_header(output)[0]
+        assert metadata["modelspec.architecture"] == "stable-diffusion-v1"
+        assert "a.safetensors x 0.5" in metadata["modelspec.description"]
+        assert metadata["modelspec.merged_from"] == "model, a.safetensors, b.safetensors"
+
+
+def test_with_each_other(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    given = [f"{folder / 'a.safetensors'}:1", f"{folder / 'b.safetensors'}:-0.5"]
+    sums = {}
+    for name, words in (("exact", ()), ("small", ("--dim", 5)), ("half", ("--save_precision", "fp16"))):
+        sums[name] = tmp_path / f"{name}.safetensors"
+        assert run(monkeypatch, merge_lora, "--lora", *given, "--output", sums[name], *words) == 0
+    printed = capsys.readouterr().out
+    assert "204 layers of rank 7 from a.safetensors x 1 + b.safetensors x -0.5" in printed
+    assert "of the whole change lost at rank 5" in printed
+    a, b = (read_adapter(folder / f"{each}.safetensors") for each in "ab")
+    exact, small = read_adapter(sums["exact"]), read_adapter(sums["small"])
+    for stem, layer in exact.items():
+        expected = a[stem].delta() - 0.5 * b[stem].delta()
+        torch.testing.assert_close(layer.delta(), expected, rtol=1e-5, atol=1e-6)
+    values = torch.linalg.svdvals(exact[QUERY].delta())
+    missed = (small[QUERY].delta() - exact[QUERY].delta()).norm()
+    torch.testing.assert_close(missed, values[5:].norm(), rtol=1e-3, atol=1e-5)
+    assert {layer.rank for layer in small.values()} == {5}
+    metadata = read_header(sums["exact"])[0]
+    assert metadata["ss_network_dim"] == "7" and metadata["ss_base_model_version"] == "sd_v1"
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert {kind for kind, _ in read_header(sums["half"])[1].values()} == {"F16"}
+
+
+def test_how_loras_are_named(folder: Path, tmp_path: Path) -> None:
+    path, wrong = folder / "a.safetensors", []
+    assert merge_lora.read_lora(str(path), wrong) == (path, 1.0, {})
+    assert merge_lora.read_lora(f"{path}:-0.5", wrong) == (path, -0.5, {})
+    assert merge_lora.read_lora(f"{path}:2:in=0,te=1.5", wrong) == (path, 2.0, {"in": 0.0, "te": 1.5})
+    odd = tmp_path / "a:0.5"
+    odd.touch()
+    assert merge_lora.read_lora(str(odd), wrong) == (odd, 1.0, {})
+    assert merge_lora.read_lora(f"{odd}:3", wrong) == (odd, 3.0, {}) and not wrong
+    for text in (f"{path}:much", f"{path}:inf", f"{path}:1:middle=2"):
+        assert merge_lora.read_lora(text, wrong) is None
+    assert len(wrong) == 3
+
+
+def test_wrong_input(folder: Path, tmp_path: Path) -> None:
+    path, output = str(folder / "a.safetensors"), str(tmp_path / "x.safetensors")
+    for words, complaint in (
+        (["--output", output], "nothing to merge"),
+        (["--lora", "nowhere.safetensors", "--output", output], "there is no file nowhere.safetensors"),
+        (["--lora", path, "--output", path], "is there already"),
+        (["--lora", path, "--output", str(tmp_path / "folder")], "must end in .safetensors"),
+        (["--lora", path, "--model", "m", "--dim", "4", "--output", output], "not together with --model"),
+        (["--lora", path, "--model", "m", "--output", str(tmp_path / "x.ckpt")], "not written as a pickle"),
+        (["--lora", path, "--model", "m", "--output", str(folder / "model")], "is there already"),
+        (["--lora", f"{path}:1:in=x", "--output", output], "block weight 'in=x'"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            merge_lora.parse_arguments(words)
+
+
+def test_a_refusal_ends_with_status_2_and_nothing_written(folder: Path, tmp_path: Path) -> None:
+    xl = write_lora(tmp_path / "xl.safetensors", write_toy(tmp_path / "xl", "sdxl"))
+    words = ["--model", folder / "model", "--lora", xl, "--output", tmp_path / "merged"]
+    done = subprocess.run([sys.executable, merge_lora.__file__, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1 and "another base model" in done.stderr
+    assert not (tmp_path / "merged").exists()

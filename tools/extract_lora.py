@@ -1,0 +1,118 @@
+"""Make a LoRA of what changed between two models of one family, such as a base model and its DreamBooth training.
+
+python tools/extract_lora.py --base demo/model --tuned output/mine --dim 16 --output mine.safetensors
+python tools/extract_lora.py --base base.safetensors --tuned tuned.safetensors --energy 0.95 --dim 64 \
+    --conv_dim 16 --save_precision fp16 --output mine.safetensors
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.cli import argument_parser, run_program, wrong_output
+from library.errors import InputError
+from library.log import say
+
+if TYPE_CHECKING:
+    from library.models.extraction import Extracted
+    from library.models.family import Family
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+EXAMPLE = "python tools/extract_lora.py --base demo/model --tuned output/mine --dim 16 --output mine.safetensors"
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The settings, each checked; InputError names every mistake."""
+    parser = argument_parser("Make a LoRA of what changed between two models of one family.", EXAMPLE)
+    add = parser.add_argument
+    add("--base", required=True, help="the model before: diffusers folder, hub id, .safetensors or .ckpt")
+    add("--tuned", required=True, help="the model after, in any of these forms")
+    add("--output", required=True, type=Path, help="the LoRA, a .safetensors file in kohya's layout")
+    add("--dim", type=int, help="rank of linear layers and 1x1 convolutions; with --energy the highest")
+    add("--conv_dim", type=int, help="rank of the larger convolutions; without it, residual blocks are left out")
+    add("--energy", type=float, help="each layer's lowest rank that holds this share of its squared change: 0.95")
+    add("--clamp_quantile", type=float, default=1.0, help="cut values beyond this quantile of their size; 1 cuts none")
+    add("--save_precision", choices=PRECISIONS, default="fp32", help="number format of the file")
+    add("--device", help="where it is computed, such as cpu or cuda; by default the GPU if there is one")
+    add("--overwrite", action="store_true", help="replace the output if it is there")
+    settings = parser.parse_args(argv)
+    wrong = wrong_output(settings.output, settings.overwrite)
+    if settings.dim is None and settings.energy is None:
+        wrong.append("how much of the change is to be kept? Give --dim, --energy, or both.")
+    for name in ("dim", "conv_dim"):
+        if getattr(settings, name) is not None and getattr(settings, name) < 1:
+            wrong.append(f"--{name} {getattr(settings, name)} must be 1 or more.")
+    for name in ("energy", "clamp_quantile"):
+        if getattr(settings, name) is not None and not 0 < getattr(settings, name) <= 1:
+            wrong.append(f"--{name} {getattr(settings, name):g} must be above 0 and at most 1.")
+    if wrong:
+        raise InputError.of(wrong)
+    return settings
+
+
+def describe(found: "Extracted", conv_dim: int | None) -> None:
+    """A line for each part: layers, ranks, and what is missing."""
+    for report in found.reports:
+        low, high = min(report.ranks), max(report.ranks)
+        ranks = f"rank {high}" if low == high else f"ranks {low} to {high}, {sum(report.ranks) / len(report.ranks):.1f}"
+        mean = "" if low == high else " on average"
+        say(f"{report.part}: {len(report.ranks)} layers, {ranks}{mean}, relative error {report.error:.4f}")
+        if report.outside:
+            way = "; --conv_dim takes the residual blocks along" if report.part == "unet" and not conv_dim else ""
+            say(f"  and {report.outside:.1%} of this part's change lies in tensors that the LoRA does not have{way}")
+
+
+def metadata_of(settings: argparse.Namespace, base: "Family", found: "Extracted") -> dict[str, str]:
+    """What the file says of itself."""
+    from library.adapters.made import common_alpha, made_metadata
+    from library.adapters.metadata import TrainingFacts
+
+    ranks = {layer.rank for layer in found.layers.values()}
+    alpha = common_alpha(found.layers)
+    facts = TrainingFacts(
+        settings.output.stem,
+        base.base_name,
+        base_model_version=base.base_model_version,
+        architecture=base.architecture,
+        prediction_type=base.prediction_type,
+        zero_terminal_snr=base.zero_terminal_snr,
+        resolution=(base.default_size, base.default_size),
+        base_hashes=base.base_hashes(),
+        network_dim=max(ranks) if len(ranks) == 1 else None,
+        network_alpha=alpha,
+        network_args={"conv_dim": settings.conv_dim, "conv_alpha": alpha} if settings.conv_dim else {},
+        finished_at=time.time(),
+    )
+    return made_metadata(facts, f"The difference of {base.base_name} and {Path(settings.tuned).name}.")
+
+
+def main() -> int:
+    """Open both models, decompose their difference, write the file and read it back."""
+    settings = parse_arguments()
+
+    from library.adapters.decomposition import RankRule
+    from library.adapters.made import PRECISIONS as FORMATS
+    from library.adapters.made import save_layers
+    from library.device import pick_device
+    from library.models.extraction import Wish, extract
+    from library.models.family import open_family
+
+    rule = RankRule(settings.dim, settings.energy)
+    conv_rule = RankRule(settings.conv_dim, settings.energy) if settings.conv_dim else None
+    dtype = FORMATS[settings.save_precision]
+    wish = Wish(rule, conv_rule, settings.clamp_quantile, dtype, pick_device(settings.device))
+    base, tuned = open_family(settings.base), open_family(settings.tuned)
+    found = extract(base, tuned, wish)
+    describe(found, settings.conv_dim)
+    save_layers(settings.output, found.layers, metadata_of(settings, base, found), dtype)
+    say(f"written: {settings.output} ({settings.output.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)
