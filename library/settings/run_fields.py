@@ -44,6 +44,12 @@ class LearningFields:
     learning_rate: float = option(1e-4, "The learning rate of every part that has none of its own.", low=0)
     unet_lr: float | None = option(None, "The UNet's learning rate; unset means learning_rate.", low=0)
     text_encoder_lr: float | None = option(None, "The text encoder's learning rate; unset means learning_rate.", low=0)
+    learning_rate_te1: float | None = option(
+        None, "The first text encoder's own rate; unset means text_encoder_lr, or learning_rate_te.", low=0
+    )
+    learning_rate_te2: float | None = option(
+        None, "The same of the second text encoder, which XL alone has.", low=0
+    )
     optimizer_type: str = option(
         "AdamW",
         "The optimizer; also the dotted name of any class, such as torch.optim.RAdam.",

@@ -48,8 +48,6 @@ class Learner:
 
     def backward(self, loss: Tensor) -> None:
         """Adds the loss's gradients to those of the step, or moves the weights by them at once."""
-        if self.one_by_one:
-            self.one_by_one.number = self.schedule.last_epoch
         self.scaler.scale(loss).backward()
 
     def step(self) -> Tensor:
@@ -117,6 +115,8 @@ class Learner:
 
     def _choose(self) -> None:
         """Asks for gradients of what learns in the coming step alone; no optimizer moves what has none."""
+        if self.one_by_one:
+            self.one_by_one.number = self.schedule.last_epoch
         if not self.spans:
             return
         learning = [group["name"] for group in self._learning()]
@@ -177,4 +177,10 @@ def _stopped(settings: Settings, parts: Iterable[str], spans: Mapping[str, range
         return spans
     texts = [part for part in parts if part.startswith("text_encoder")]
     whole = {part: spans.get(part, range(steps)) for part in texts}
+    first = max((span.start for span in whole.values()), default=0)
+    if first >= stop:
+        raise InputError(
+            f"stop_text_encoder_training = {stop} comes before the text encoder's first step, {first} by ti_steps; "
+            "raise it, or set it to -1."
+        )
     return {**spans, **{part: range(span.start, min(span.stop, stop)) for part, span in whole.items()}}

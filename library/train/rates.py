@@ -12,23 +12,24 @@ from library.optim.custom_schedules import custom_schedule
 from library.optim.optimizers import averages_itself, build_optimizer, check_optimizer, finds_own_rate
 from library.optim.schedules import Course, build_schedule
 from library.settings import Settings
-from library.settings.whole_checks import text_learns, text_rate
+from library.settings.whole_checks import text_learns, text_rates
 from library.train.embedding import PART, embedding_rate
 from library.train.loraplus import loraplus_ratios
 
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
 LOWEST_OWN = 0.1  # below it an optimizer that finds its own rate hardly learns
 
 
-def part_rates(settings: Settings, text_parts: Sequence[str] = ("text_encoder",)) -> dict[str, float]:
+def part_rates(settings: Settings, text_parts: Sequence[str] = TEXT_PARTS[:1]) -> dict[str, float]:
     """The learning rate of each part that learns; a part with rate 0 is left out and stays frozen.
 
-    `text_parts` are the family's text encoders, which share one rate.
+    `text_parts` are the family's text encoders, one or two.
     """
     rates = {}
     if not settings.network_train_text_encoder_only:
         rates["unet"] = settings.learning_rate if settings.unet_lr is None else settings.unet_lr
     if text_learns(settings):
-        rates |= dict.fromkeys(text_parts, text_rate(settings))
+        rates |= dict(zip(text_parts, text_rates(settings), strict=False))
     rates = {part: rate for part, rate in rates.items() if rate > 0}
     if settings.embedding_only:
         rates = {}
@@ -46,7 +47,8 @@ def check_learning(settings: Settings, processes: int = 1) -> None:
             f"fused_backward_pass cannot be set with {processes} processes, because it keeps no gradients to add up; "
             "leave it out, or start one process."
         )
-    rates = part_rates(settings)
+    # How many text encoders there are shows when the model is opened.
+    rates = part_rates(settings, TEXT_PARTS if settings.learning_rate_te2 is not None else TEXT_PARTS[:1])
     ratios = loraplus_ratios(settings, list(rates))
     highest = max(rates.values())
     _check_rates(settings, {*rates.values(), *(rates[part] * ratio for part, ratio in ratios.items())})

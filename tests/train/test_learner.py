@@ -140,6 +140,15 @@ def test_averages_of_the_optimizers_own(settings_of, tiny, compute) -> None:
         assert torch.equal(one, other)
     with learner_of(settings_of(), tiny, compute, 6).averaged():
         assert torch.equal(tiny.matrices["unet"], learner.parameters[0])
+def test_text_encoders_must_begin_before_they_stop(settings_of, tiny, compute) -> None:
+    def built(stop: int):
+        settings = settings_of(stop_text_encoder_training=stop)
+        spans = {part: range(2, 6) for part in tiny.layers}
+        return build_learner(settings, tiny, part_rates(settings), compute, 6, spans)
+
+    assert built(3).spans == {"unet": range(2, 6), "text_encoder": range(2, 3)}
+    with pytest.raises(InputError, match="training = 2 comes before the text encoder's first step, 2 by ti_steps"):
+        built(2)
 
 
 def test_an_average_goes_along(settings_of, tiny, compute) -> None:
@@ -189,6 +198,17 @@ def test_bf16_weights_resume_exactly(whole, tiny, clip: float) -> None:
         assert torch.equal(pull(learner, seed), pull(again, seed))
     for one, other in zip(learner.parameters, again.parameters, strict=True):
         assert one.dtype == torch.bfloat16 and torch.equal(one, other)
+
+
+def test_rounding_is_the_same_without_a_batch(whole, tiny) -> None:
+    """A process that has none in a step rounds as the others do, which count the step by the schedule."""
+    learner = whole(tiny, full_bf16=True, mixed_precision="bf16")
+    for step in range(3):
+        assert learner.one_by_one.number == step
+        learner.step()
+    again = whole(tiny, full_bf16=True, mixed_precision="bf16")
+    again.restore(learner.weights(), learner.state())
+    assert again.one_by_one.number == 3
 
 
 def test_steps_in_the_backward_pass_are_the_same_steps(whole, tiny) -> None:

@@ -19,21 +19,11 @@ from tests.runs import WHOLE
         ({"network_train_unet_only": True, "text_encoder_lr": 0.5}, {"unet": 0.01}),
         ({"network_train_text_encoder_only": True, "text_encoder_lr": 0.5}, {"text_encoder": 0.5}),
         ({"learning_rate": 0, "unet_lr": 0.2}, {"unet": 0.2}),
+        ({"learning_rate_te1": 0.2}, {"unet": 0.01, "text_encoder": 0.2}),
     ],
 )
 def test_rates_of_parts(settings_of, changes, rates) -> None:
     assert part_rates(settings_of(**changes)) == rates
-
-
-def test_wrong_arguments_are_found_early(settings_of) -> None:
-    check_learning(settings_of(optimizer_args=["weight_decay=0.1"]))
-    with pytest.raises(InputError, match='no argument "weight_decai".*"weight_decay"'):
-        check_learning(settings_of(optimizer_args=["weight_decai=0.1"]))
-
-
-@pytest.mark.parametrize(("given", "steps"), [(0, 0), (3, 3), (0.25, 10), (0.01, 0)])
-def test_warmup(settings_of, given, steps: int) -> None:
-    assert warmup_steps(settings_of(max_train_steps=40, lr_warmup_steps=given), 40) == steps
 
 
 def test_text_encoders_of_whole_models(bench) -> None:
@@ -46,6 +36,30 @@ def test_text_encoders_of_whole_models(bench) -> None:
     assert rates(train_text_encoder=True, learning_rate_te=1e-6) == {"unet": 0.001, **both}
     assert rates(train_text_encoder=True, learning_rate_te=1e-6, unet_lr=0) == both
     assert rates(unet_lr=0.5, stop_text_encoder_training=-1) == {"unet": 0.5}
+    each = rates(train_text_encoder=True, learning_rate_te=1e-6, learning_rate_te2=1e-7)
+    assert each == {"unet": 0.001, "text_encoder": 1e-6, "text_encoder_2": 1e-7}
+    alone = rates(train_text_encoder=True, unet_lr=0, learning_rate_te1=0, learning_rate_te2=1e-7)
+    assert alone == {"text_encoder_2": 1e-7}
+
+
+def test_each_text_encoder_may_have_its_own_rate(settings_of) -> None:
+    rates = part_rates(settings_of(text_encoder_lr=0.1, learning_rate_te2=0.2), ("text_encoder", "text_encoder_2"))
+    assert rates == {"unet": 0.01, "text_encoder": 0.1, "text_encoder_2": 0.2}
+    check_learning(settings_of(unet_lr=0, text_encoder_lr=0, learning_rate_te2=0.2))
+    with pytest.raises(InputError, match="Prodigy finds the step size by itself and needs one learning rate for all"):
+        check_learning(settings_of(optimizer_type="Prodigy", learning_rate_te2=0.2))
+    check_learning(settings_of(optimizer_type="Prodigy", learning_rate=1))
+
+
+def test_wrong_arguments_are_found_early(settings_of) -> None:
+    check_learning(settings_of(optimizer_args=["weight_decay=0.1"]))
+    with pytest.raises(InputError, match='no argument "weight_decai".*"weight_decay"'):
+        check_learning(settings_of(optimizer_args=["weight_decai=0.1"]))
+
+
+@pytest.mark.parametrize(("given", "steps"), [(0, 0), (3, 3), (0.25, 10), (0.01, 0)])
+def test_warmup(settings_of, given, steps: int) -> None:
+    assert warmup_steps(settings_of(max_train_steps=40, lr_warmup_steps=given), 40) == steps
 
 
 @pytest.mark.parametrize(
