@@ -73,9 +73,15 @@ def world_findings(creature: Creature, picture: Image.Image) -> Findings:
 
 
 def subject_findings(background: str, picture: Image.Image) -> Findings:
-    """The marks of the subject, all of them together, and the ground."""
-    marks = judge_marks(picture)
-    return {**marks.by_name(), "all marks": marks.all, "background": look(picture).background == background}
+    """The marks of the subject, all of them together, the ground, and what of the world's words fits the subject."""
+    marks, verdict = judge_marks(picture), judge(picture)
+    return {
+        **marks.by_name(),
+        "all marks": marks.all,
+        "background": look(picture).background == background,
+        "round body": verdict.shape == "round",
+        "no accessory": verdict.accessory == "none",
+    }
 
 
 def class_findings(background: str, picture: Image.Image) -> Findings:

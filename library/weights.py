@@ -113,6 +113,8 @@ def load_weights_only(path: Path) -> Any:
     """What torch.load gives without running any code of the file's; InputError for what is broken or more than that."""
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
+        if not Path(path).stat().st_size:
+            raise InputError(f"{path}: the file is empty.")
         is_zip = zipfile.is_zipfile(path)
         strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
         if strangers and all(name.startswith(HARMLESS_PACKAGES) for name in strangers):

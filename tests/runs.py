@@ -1,6 +1,6 @@
 """Whole runs of train_network.py on the toy model: pictures, command lines, and what a run has written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,9 +180,9 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-def run_to_the_end(argv: list[str]) -> int:
-    """The exit status of the program, run in this process."""
+def run_to_the_end(argv: list[str], main: Callable[[list[str]], int] = train_network.main) -> int:
+    """The exit status of a program, run in this process."""
     try:
-        run_program(lambda: train_network.main(argv))
+        run_program(lambda: main(argv))
     except SystemExit as end:
         return int(end.code or 0)

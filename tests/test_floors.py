@@ -37,7 +37,7 @@ def floors() -> dict[str, int]:
         if match := re.match(r"floor (\d)\s+(.*)", line):
             floor, line = int(match[1]), match[2]
         if floor is not None and line.strip():
-            words = line.split() if floor == 0 else line.split()[:1]
+            words = line.split() if floor == 0 else [word for word in line.split()[:1] if word.endswith("/")]
             found |= {word.removesuffix("/"): floor for word in words}
     return found
 

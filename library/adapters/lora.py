@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 import torch
@@ -46,13 +47,15 @@ class Lora:
             raise InputError(
                 f"network_args: {self.module} knows no argument {', '.join(arguments)}; it takes none."
             )
-        # The patterns are regular expressions for the end of a path; a caret makes each one path only.
+        # The patterns are regular expressions for the end of a path; a caret makes each one path only. PEFT tries all
+        # of them on every layer, which takes long where there are hundreds.
+        usual = Counter(ranks.values()).most_common(1)[0][0]
         config = LoraConfig(
-            r=max(ranks.values()),
+            r=usual,
             lora_alpha=alpha,
             lora_dropout=dropout,
             target_modules=list(ranks),
-            rank_pattern={f"^{re.escape(path)}": rank for path, rank in ranks.items()},
+            rank_pattern={f"^{re.escape(path)}": rank for path, rank in ranks.items() if rank != usual},
             bias="none",
         )
         if fused:

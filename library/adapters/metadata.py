@@ -59,6 +59,7 @@ RECORDED_OF_MODELS = (
     "full_bf16",
     "ema",
 )
+RECORDED_WHERE_SET = ("learning_rate_te1", "learning_rate_te2")
 OF_NETWORKS = ("text_encoder_lr", "scale_weight_norms")
 
 # What sd-scripts also writes and this trainer never does, with the value that says so.
@@ -151,6 +152,7 @@ def training_metadata(facts: TrainingFacts) -> dict[str, str]:
     """The entries of a file's header, all of them strings; `save_adapter` adds the hashes."""
     entries = _model_entries(facts) | _run_entries(facts) | _data_entries(facts)
     entries |= {key: facts.settings.get(key) for key in RECORDED} | NEVER
+    entries |= {key: facts.settings[key] for key in RECORDED_WHERE_SET if facts.settings.get(key) is not None}
     if not facts.network_module:
         entries |= {key: facts.settings.get(key) for key in RECORDED_OF_MODELS}
         entries = {key: value for key, value in entries.items() if key not in OF_NETWORKS}

@@ -71,10 +71,6 @@ class Network:
         """What learns in "unet" or "text_encoder", float32; empty if nothing is attached there."""
         return [each for layer in self.layers.get(part, {}).values() for each in self.kind.parameters(layer)]
 
-    def parameter_count(self, part: str) -> int:
-        """How many numbers learn in a part."""
-        return sum(parameter.numel() for parameter in self.parameters(part))
-
     def weights(self) -> dict[str, LoraWeights]:
         """Every layer's tensors as they are now, by stem: no copies."""
         return {stem: self.kind.weights(layer) for stem, layer in self._stems()}

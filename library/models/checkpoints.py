@@ -98,7 +98,9 @@ def write_folder(
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         _fill_folder(unfinished, family, parts, configs, dtype)
-        folder.mkdir(exist_ok=True)
+        if not folder.exists():
+            unfinished.rename(folder)
+            return
         for name in MODEL_FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
         for path in unfinished.iterdir():

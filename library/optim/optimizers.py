@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -101,17 +101,19 @@ def build_optimizer(name: str, groups: Sequence[Mapping[str, Any]], arguments: A
         raise _refused(title, max(rates), given, refusal) from None
 
 
-def check_optimizer(name: str, arguments: Arguments = (), rate: float = 1e-4) -> None:
-    """Builds the optimizer for one small parameter and takes a step, before anything large is loaded.
+def check_optimizer(name: str, arguments: Arguments = (), rates: Iterable[float] = (1e-4,)) -> None:
+    """Builds the optimizer for a small parameter at each rate and takes a step, before anything large is loaded.
 
     Raises InputError as `build_optimizer` does, and also for values that only a step finds wrong.
     """
-    parameter = torch.nn.Parameter(torch.ones(2, 2))
-    parameter.grad = torch.ones(2, 2)
-    optimizer = build_optimizer(name, [{"params": [parameter], "lr": rate, "name": "check"}], arguments)
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2))], "lr": rate, "name": str(rate)} for rate in set(rates)]
+    for group in groups:
+        group["params"][0].grad = torch.ones(2, 2)
+    optimizer = build_optimizer(name, groups, arguments)
     try:
         optimizer.step()
     except (IndexError, RuntimeError, TypeError, ValueError) as refusal:
+        rate = max(group["lr"] for group in groups)
         raise _refused(_recipe(name)[0], rate, parse_arguments(arguments), refusal) from None
 
 

@@ -1,5 +1,6 @@
 """What only shows when settings are seen together, and whether the files that they name are there."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from library.settings.embedding_checks import embedding_mistakes
 from library.settings.fields import Settings
 from library.settings.tables import fit_bucket_range
-from library.settings.whole_checks import text_learns, text_rate, unet_learns, whole_mistakes
+from library.settings.whole_checks import text_learns, text_rates, unet_learns, whole_mistakes
 
 # Without these nothing can start; what was said of them already is not said again.
 NEEDED = ("pretrained_model_name_or_path", "train_data_dir")
@@ -95,6 +96,8 @@ def _prior_mistakes(settings: Settings) -> Iterator[str]:
             "prior_preservation = self needs no class pictures; leave out reg_data_dir, num_class_images and "
             "subsets with is_reg, or set it to pictures."
         )
+    if keeps_itself and settings.enable_wildcard and "{" in (settings.class_prompt or ""):
+        yield "prior_preservation = self reads class_prompt as it stands; leave its choices in braces out."
     if settings.prior_preservation == "pictures" and not pictures:
         yield "prior_preservation = pictures has none; set reg_data_dir, or num_class_images to have some drawn."
     if settings.num_class_images and settings.datasets:
@@ -129,7 +132,7 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
             "network_train_unet_only and network_train_text_encoder_only cannot both be set; "
             "choose one, or neither to train both parts."
         )
-    reads = text_learns(settings) and text_rate(settings) > 0
+    reads = text_learns(settings) and any(text_rates(settings))
     if not (reads or unet_learns(settings) or (unet_only and text_only) or settings.embedding_only):
         yield "every learning rate is 0, so nothing would be learned; raise learning_rate."
     if settings.cache_text_encoder_outputs and reads:
@@ -164,7 +167,19 @@ def _file_mistakes(settings: Settings) -> Iterator[str]:
         yield f"resume '{settings.resume}' does not exist; give a state folder that a run has saved, or auto."
     if re.search(r"[/\\]", settings.output_name):
         yield f"output_name must be a plain name, not '{settings.output_name}'; set output_dir too."
-    for key in ("output_dir", "logging_dir", "cache_dir"):
-        folder = getattr(settings, key)
-        if folder is not None and folder.exists() and not folder.is_dir():
+    written = ["output_dir", "logging_dir", "cache_dir", *(["reg_data_dir"] if settings.num_class_images else [])]
+    for key in written:
+        if getattr(settings, key) is not None:
+            yield from _place_mistakes(key, getattr(settings, key))
+
+
+def _place_mistakes(key: str, folder: Path) -> Iterator[str]:
+    """A folder that is made if it is not there, and written into."""
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if there == folder and not folder.is_dir():
+        if key != "reg_data_dir":  # which is looked at among the pictures
             yield f"{key} '{folder}' is a file; give the name of a folder."
+    elif not there.is_dir():
+        yield f"{key} '{folder}' cannot be made, because '{there}' is a file; give the name of another folder."
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"{key} '{folder}' cannot be written, as '{there}' is not yours to write into; give another folder."

@@ -86,6 +86,8 @@ OTHER_WORDS = {
     "base_model": "pretrained_model_name_or_path",
     "batch_size": "train_batch_size",
     "lr": "learning_rate",
+    "text_encoder_lr1": "learning_rate_te1",
+    "text_encoder_lr2": "learning_rate_te2",
     "rank": "network_dim",
     "dim": "network_dim",
     "lora_rank": "network_dim",

@@ -16,6 +16,8 @@ OF_A_NETWORK = (
     "network_train_text_encoder_only",
     "unet_lr",
     "text_encoder_lr",
+    "learning_rate_te1",
+    "learning_rate_te2",
 )
 
 
@@ -30,6 +32,11 @@ def embedding_mistakes(settings: Settings) -> Iterator[str]:
         yield "token_string cannot be set where all weights learn; use train_network.py, or set network_module = lora."
     if settings.init_word is None:
         yield "token_string needs init_word, a known word that the new one begins as, such as creature."
+    elif settings.token_string.lower() in settings.init_word.lower():
+        yield (
+            f"init_word '{settings.init_word}' has the new word {settings.token_string} in it, which has no meaning "
+            "yet; give a known word, such as creature."
+        )
     if settings.embedding_lr == 0:
         yield "embedding_lr is 0, so the new word would not be learned; raise it, or leave token_string out."
     if settings.cache_text_encoder_outputs:

@@ -13,7 +13,9 @@ class PriorFields:
         None, "The caption of each picture that has none of its own, with an identifier, such as a photo of sks dog."
     )
     class_prompt: str | None = option(
-        None, "The same without the identifier, such as a photo of dog: the caption of class pictures without one."
+        None,
+        "The same without the identifier, such as a photo of dog: the caption of class pictures without one. With "
+        "enable_wildcard its choices are made for each picture that is drawn.",
     )
     prior_preservation: str | None = option(
         None,

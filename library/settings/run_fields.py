@@ -43,6 +43,12 @@ class LearningFields:
     text_encoder_lr: float | None = option(
         None, "The text encoder's learning rate; unset means learning_rate.", low=0
     )
+    learning_rate_te1: float | None = option(
+        None, "The first text encoder's own rate; unset means text_encoder_lr, or learning_rate_te.", low=0
+    )
+    learning_rate_te2: float | None = option(
+        None, "The same of the second text encoder, which XL alone has.", low=0
+    )
     optimizer_type: str = option("AdamW", "The optimizer.", choices=tuple(OPTIMIZERS))
     optimizer_args: tuple[str, ...] = option((), "More options of the optimizer, each as key=value.")
     max_grad_norm: float = option(

@@ -1,5 +1,6 @@
 """What settings must not say together where whole models are trained, and where adapters are."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from library.settings.run_fields import NetworkFields
 NOT_ONE_BY_ONE = ("Prodigy",)
 EMBEDDING_ENDING = "-embedding"  # of a new word's file beside a network's
 TO_THE_END = (None, -1)  # values of stop_text_encoder_training that name no step
+MOMENT = re.compile(r"(-\d{6,}|-step\d{8,})(-ema)?")  # how the name of a file written on the way ends
 
 
 def text_learns(settings: Settings) -> bool:
@@ -20,10 +22,12 @@ def text_learns(settings: Settings) -> bool:
     return settings.train_text_encoder if settings.trains_whole else not settings.network_train_unet_only
 
 
-def text_rate(settings: Settings) -> float:
-    """The learning rate of the text encoders, or of what learns on them."""
-    own = settings.learning_rate_te if settings.trains_whole else settings.text_encoder_lr
-    return settings.learning_rate if own is None else own
+def text_rates(settings: Settings) -> tuple[float, float]:
+    """The learning rates of the first and the second text encoder, or of what learns on them."""
+    both = settings.learning_rate_te if settings.trains_whole else settings.text_encoder_lr
+    both = settings.learning_rate if both is None else both
+    first, second = settings.learning_rate_te1, settings.learning_rate_te2
+    return both if first is None else first, both if second is None else second
 
 
 def unet_learns(settings: Settings) -> bool:
@@ -44,16 +48,26 @@ def whole_mistakes(settings: Settings) -> Iterator[str]:
         yield from _strangers(settings, ["train_text_encoder", "learning_rate_te"], "all weights")
         if settings.save_model_as == "both":
             yield "save_model_as = both is for whole models; an adapter is saved as safetensors or as diffusers."
-    if settings.stop_text_encoder_training not in TO_THE_END and not (text_learns(settings) and text_rate(settings)):
-        remedy = "set train_text_encoder = true" if settings.trains_whole else "train it"
-        yield f"stop_text_encoder_training has nothing to stop, as no text encoder learns; {remedy}, or leave it out."
-    if settings.stop_text_encoder_training not in TO_THE_END and not unet_learns(settings):
-        yield "stop_text_encoder_training would leave nothing that learns, as the UNet does not; leave it out."
-    if settings.train_text_encoder and settings.stop_text_encoder_training == -1:
-        yield "stop_text_encoder_training = -1 leaves train_text_encoder without effect; leave out one of them."
+    yield from _text_mistakes(settings)
     for name in ("ema_decay", "ema_device"):
         if getattr(settings, name) != DEFAULTS[name] and not settings.ema:
             yield f"{name} is set, but no average is made; set ema = true, or leave it out."
+
+
+def _text_mistakes(settings: Settings) -> Iterator[str]:
+    """The text encoders' part in the run."""
+    stops, reads = settings.stop_text_encoder_training not in TO_THE_END, text_learns(settings)
+    remedy = "set train_text_encoder = true" if settings.trains_whole else "train it"
+    for name in ("learning_rate_te", "learning_rate_te1", "learning_rate_te2"):
+        is_told = name == "learning_rate_te" and not settings.trains_whole or settings.embedding_only
+        if getattr(settings, name) and not reads and not is_told:
+            yield f"{name} is set, but no text encoder learns; {remedy}, or leave it out."
+    if stops and not (reads and any(text_rates(settings))):
+        yield f"stop_text_encoder_training has nothing to stop, as no text encoder learns; {remedy}, or leave it out."
+    if stops and not unet_learns(settings):
+        yield "stop_text_encoder_training would leave nothing that learns, as the UNet does not; leave it out."
+    if settings.train_text_encoder and settings.stop_text_encoder_training == -1:
+        yield "stop_text_encoder_training = -1 leaves train_text_encoder without effect; leave out one of them."
 
 
 def places(settings: Settings, stem: Path) -> list[Path]:
@@ -72,17 +86,21 @@ def places(settings: Settings, stem: Path) -> list[Path]:
 
 def _strangers(settings: Settings, names: list[str], whose: str) -> Iterator[str]:
     """Settings that would be read without an effect."""
-    remedy = "name a network_module, such as lora" if settings.trains_whole else "leave out network_module"
+    adapters, whole = "name a network_module, such as lora", "use train_dreambooth.py without network_module"
+    remedy = adapters if settings.trains_whole else whole
     for name in names:
         if name != "network_module" and getattr(settings, name) != DEFAULTS[name]:
-            program = " (in train_dreambooth.py)" if whose == "all weights" else ""
-            yield f"{name} belongs to the training of {whose}; leave it out, or {remedy}{program}."
+            yield f"{name} belongs to the training of {whose}; leave it out, or {remedy}."
 
 
 def _place_mistakes(settings: Settings) -> Iterator[str]:
     """The base model is read until the end, and a folder of something else is not to be filled with a model."""
     base = Path(settings.pretrained_model_name_or_path).expanduser()
-    for path in places(settings, settings.output_dir / settings.output_name):
+    names = [settings.output_name, *([f"{settings.output_name}-ema"] if settings.ema else [])]
+    before = base.name.removesuffix(".safetensors")
+    if MOMENT.fullmatch(before.removeprefix(settings.output_name)):
+        names.append(before)  # of an earlier run with this name, which wrote it at a moment that comes again
+    for path in (path for name in names for path in places(settings, settings.output_dir / name)):
         if settings.pretrained_model_name_or_path and base.exists() and path.resolve() == base.resolve():
             yield f"output_name: the result, {path}, would replace the base model; choose another name or output_dir."
         elif path.is_dir() and any(path.iterdir()) and not (path / "model_index.json").is_file():

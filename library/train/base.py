@@ -23,6 +23,11 @@ def open_base(settings: Settings) -> Family:
                 f"{name} is {str(said).lower()}, but {settings.pretrained_model_name_or_path} is a "
                 f"{WORDS.get(family.name, family.name)} model; give another model, or leave {name} out."
             )
+    if settings.learning_rate_te2 is not None and len(family.text_parts) == 1:
+        raise InputError(
+            f"learning_rate_te2 is the rate of a second text encoder, and {settings.pretrained_model_name_or_path}, a "
+            f"{WORDS.get(family.name, family.name)} model, has one; set learning_rate_te1, or leave it out."
+        )
     if settings.v_parameterization is not None:
         family.prediction_type = "v_prediction" if settings.v_parameterization else "epsilon"
     if settings.zero_terminal_snr is not None:

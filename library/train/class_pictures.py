@@ -5,20 +5,24 @@ They are the prior-preservation set of DreamBooth (Ruiz et al. 2022, arXiv 2208.
 
 import gc
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 
 from PIL import Image
 from tqdm import tqdm
 
+from library.data import wildcards
 from library.data.folders import COUNTED_FOLDER, pictures_in
 from library.device import Compute, free_memory
+from library.files import write_atomically
 from library.log import say, warn
 from library.models.drawing import Painter, save_png, texts_of
 from library.models.family import Family
 from library.models.prompts import Prompt, webui_text
+from library.seeds import derive_seed
 from library.settings import Settings
 from library.train.captions import TextReader
 from library.train.data import cache_folder, open_datasets
@@ -57,13 +61,16 @@ def prepare_class_pictures(settings: Settings, family: Family, compute: Compute)
 
 
 def _look_into(root: Path) -> tuple[Path, list[Path]]:
-    """Where class pictures go in a folder, and those that it holds: in its `N_class words` folders, if it has some."""
+    """Where class pictures go in a folder, and those that it holds: in its `N_class words` folders, if it has some.
+
+    Such a folder may be empty, unless pictures lie beside it: then it is these that are trained with.
+    """
     if not root.is_dir():
         return root, []
     counted = [path for path in sorted(root.iterdir()) if path.is_dir() and COUNTED_FOLDER.fullmatch(path.name)]
     full = [path for path in counted if pictures_in(path)]
     held = [picture for folder in full or [root] for picture in pictures_in(folder)]
-    return (full or [root])[0], held
+    return (full or [root] if held else [*counted, root])[0], held
 
 
 def _free_numbers(drawn: dict[int, Path], count: int) -> list[int]:
@@ -75,7 +82,7 @@ def _default_folder(settings: Settings, family: Family) -> Path:
     """The folder in the cache of all pictures that would be drawn alike: by this model, of these words, so large."""
     cache = cache_folder(settings)
     parts = ("unet", *family.text_parts, "vae")
-    first = _prompt_of(settings, 0)
+    first = replace(_prompt_of(settings, 0), text=settings.class_prompt or "")
     maker = (*(family.fingerprint(part, cache) for part in parts), first, settings.clip_skip or 1)
     digest = sha256(repr(maker).encode()).hexdigest()[:8]
     words = (re.sub(r"[^\w.]+", "-", name)[:NAME_LENGTH].strip("-.") for name in (family.base_name, first.text))
@@ -83,10 +90,13 @@ def _default_folder(settings: Settings, family: Family) -> Path:
 
 
 def _prompt_of(settings: Settings, number: int) -> Prompt:
-    """What class picture `number` is drawn from; its seed does not depend on the run's."""
+    """What class picture `number` is drawn from; its seed and its choices do not depend on the run's seed."""
+    words = settings.class_prompt or ""
+    if settings.enable_wildcard:
+        words = wildcards.choose(words, Random(derive_seed(number, "class prompt")), " ")
     width, height = settings.resolution
     steps, guidance = settings.class_image_steps, settings.class_image_guidance
-    return Prompt(settings.class_prompt or "", "", width, height, number, steps, guidance)
+    return Prompt(words, "", width, height, number, steps, guidance)
 
 
 def _text_of(settings: Settings, family: Family, number: int) -> str:
@@ -116,27 +126,31 @@ def _written_in(path: Path) -> str | None:
 def _draw(settings: Settings, family: Family, compute: Compute, files: dict[int, Path]) -> None:
     """Draws and writes this process's share of `files`, by number; afterwards no model is left in memory."""
     share = list(files)[compute.rank :: compute.world_size]
-    bar = tqdm(share, "drawing class pictures", unit="picture", disable=not compute.is_main, leave=False)
-    for number, image in _drawn(settings, family, compute, bar):
+    drawn = _drawn(settings, family, compute, share)
+    quiet = not compute.is_main
+    for number, image in tqdm(drawn, "drawing class pictures", len(share), unit="picture", disable=quiet, leave=False):
+        if (words := _prompt_of(settings, number).text) != settings.class_prompt:
+            caption = files[number].with_suffix(settings.caption_extension)
+            write_atomically(caption, lambda path, words=words: path.write_text(words, encoding="utf-8"))
         save_png(files[number], image, _text_of(settings, family, number))
     gc.collect()  # models hold on to themselves in circles
     free_memory(compute.device)
 
 
 def _drawn(
-    settings: Settings, family: Family, compute: Compute, numbers: Iterable[int]
+    settings: Settings, family: Family, compute: Compute, numbers: Sequence[int]
 ) -> Iterator[tuple[int, Image.Image]]:
     """Each picture with its number. The text encoders have left before the UNet comes."""
     reader = TextReader(family, settings, compute, trained=False)
-    texts = texts_of(_prompt_of(settings, 0))
-    reader.learn_by_heart(texts)
-    condition = reader.read(texts)
+    texts = {prompt.text: texts_of(prompt) for prompt in (_prompt_of(settings, number) for number in numbers)}
+    reader.learn_by_heart([text for several in texts.values() for text in several])
+    conditions = {words: reader.read(several) for words, several in texts.items()}
     del reader
     vae = open_vae(settings, family, compute).module.to(compute.device)
     painter = Painter(family, vae, [], family.load_unet(compute.dtype).to(compute.device))
     for number in numbers:
         prompt = _prompt_of(settings, number)
-        image = painter.draw(prompt, device=compute.device, dtype=compute.dtype, condition=condition)
+        image = painter.draw(prompt, device=compute.device, dtype=compute.dtype, condition=conditions[prompt.text])
         if image.getbbox() is None:
             raise FloatingPointError(f"class picture {number} came out black")
         yield number, image

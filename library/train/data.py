@@ -19,6 +19,7 @@ from library.data.validation import split_validation, validation_view
 from library.device import Compute
 from library.settings import DatasetTable, ResolvedSubset, Settings, SubsetTable
 from library.settings.tables import resolve_subset
+from library.train.embedding import check_word
 from library.train.identifier import check_identifier, with_prompts
 from library.train.vae import Vae
 
@@ -65,6 +66,7 @@ def open_datasets(settings: Settings) -> Datasets:
     )
     dataset = build_dataset(find_pictures(settings), options, settings.seed)
     check_identifier(settings, dataset.pictures)
+    check_word(settings, dataset.pictures)
     if settings.dry_run and settings.num_class_images:
         dataset = dataset.with_pictures([*dataset.pictures, *_class_pictures_to_come(settings, dataset)])
     if settings.validation_split > 0:

@@ -40,18 +40,25 @@ def identifier_of(instance_prompt: str, class_prompt: str) -> list[str]:
 
 
 def check_identifier(settings: Settings, pictures: Sequence[Picture]) -> None:
-    """Sees to it that captions of the subject name it. Raises InputError where none does, and warns where some do not.
+    """Sees to it that captions of the subject name it. Raises InputError where none does, and warns where some do not,
+    and where the class is called by the subject's name.
 
     Prefix, suffix and trigger words count, as they are what is read.
     """
     if not (settings.instance_prompt and settings.class_prompt):
         return
     identifier = identifier_of(settings.instance_prompt, settings.class_prompt)
+    name = " ".join(identifier)
+    wrong = [picture for picture in pictures if picture.subset.is_reg and _names(picture, identifier)]
+    if wrong:
+        warn(
+            f"{len(wrong)} captions of class pictures, such as that of {wrong[0].path}, have the identifier '{name}', "
+            "so that the class learns what the subject is; take it out of them, or of caption_prefix."
+        )
     captioned = [picture for picture in pictures if picture.has_caption and not picture.subset.is_reg]
     silent = [picture for picture in captioned if not _names(picture, identifier)]
     if not silent:
         return
-    name = " ".join(identifier)
     remedy = f"set trigger_words = '{name}' to have it put in front, write it into them, or take them away"
     if len(silent) == len(captioned):
         raise InputError(

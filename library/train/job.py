@@ -12,7 +12,6 @@ from library.settings import Settings
 from library.train.batches import Batches, open_batches
 from library.train.captions import captions_of_run, warn_of_cut_captions
 from library.train.data import Datasets, encode_pictures, open_datasets
-from library.train.embedding import check_word
 from library.train.events import Events
 from library.train.facts import run_identity, training_facts
 from library.train.model import Model
@@ -61,7 +60,6 @@ def plan_job(settings: Settings, family: Family, compute: Compute) -> Job:
         datasets = open_datasets(settings)
     plan = make_plan(settings, datasets.train, compute.world_size)
     prompts = preview_prompts(settings, datasets.train)
-    check_word(settings, datasets.train.pictures)
     warn_of_cut_captions(settings, family, datasets.train)
     say(datasets.train.summary())
     say(plan.summary())

@@ -14,22 +14,24 @@ from library.optim.one_by_one import OneByOne
 from library.optim.optimizers import build_optimizer, check_optimizer, learning_rates
 from library.optim.schedules import build_schedule
 from library.settings import Settings
-from library.settings.whole_checks import TO_THE_END, text_learns, text_rate
+from library.settings.whole_checks import TO_THE_END, text_learns, text_rates
 from library.train.ema import PREFIX, Ema
 from library.train.embedding import PART, embedding_rate
 from library.train.learned import Learned
 
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
 
-def part_rates(settings: Settings, text_parts: Sequence[str] = ("text_encoder",)) -> dict[str, float]:
+
+def part_rates(settings: Settings, text_parts: Sequence[str] = TEXT_PARTS[:1]) -> dict[str, float]:
     """The learning rate of each part that learns; a part with rate 0 is left out and stays frozen.
 
-    `text_parts` are the family's text encoders, which share one rate.
+    `text_parts` are the family's text encoders, one or two.
     """
     rates = {}
     if not settings.network_train_text_encoder_only:
         rates["unet"] = settings.learning_rate if settings.unet_lr is None else settings.unet_lr
     if text_learns(settings):
-        rates |= dict.fromkeys(text_parts, text_rate(settings))
+        rates |= dict(zip(text_parts, text_rates(settings), strict=False))
     rates = {part: rate for part, rate in rates.items() if rate > 0}
     if settings.embedding_only:
         rates = {}
@@ -47,8 +49,9 @@ def check_learning(settings: Settings, processes: int = 1) -> None:
             f"fused_backward_pass cannot be set with {processes} processes, because it keeps no gradients to add up; "
             "leave it out, or start one process."
         )
-    rates = part_rates(settings)
-    check_optimizer(settings.optimizer_type, settings.optimizer_args, max(rates.values()))
+    # How many text encoders there are shows when the model is opened.
+    rates = part_rates(settings, TEXT_PARTS if settings.learning_rate_te2 is not None else TEXT_PARTS[:1])
+    check_optimizer(settings.optimizer_type, settings.optimizer_args, rates.values())
 
 
 def warmup_steps(settings: Settings, steps: int) -> int:
@@ -85,8 +88,6 @@ class Learner:
 
     def backward(self, loss: Tensor) -> None:
         """Adds the loss's gradients to those of the step, or moves the weights by them at once."""
-        if self.one_by_one:
-            self.one_by_one.number = self.schedule.last_epoch
         self.scaler.scale(loss).backward()
 
     def step(self) -> Tensor:
@@ -150,6 +151,8 @@ class Learner:
 
     def _choose(self) -> None:
         """Asks for gradients of what learns in the coming step alone; no optimizer moves what has none."""
+        if self.one_by_one:
+            self.one_by_one.number = self.schedule.last_epoch
         if not self.spans:
             return
         learning = [group["name"] for group in self._learning()]
@@ -218,4 +221,10 @@ def _stopped(
         return spans
     texts = [part for part in parts if part.startswith("text_encoder")]
     whole = {part: spans.get(part, range(steps)) for part in texts}
+    first = max((span.start for span in whole.values()), default=0)
+    if first >= stop:
+        raise InputError(
+            f"stop_text_encoder_training = {stop} comes before the text encoder's first step, {first} by ti_steps; "
+            "raise it, or set it to -1."
+        )
     return {**spans, **{part: range(span.start, min(span.stop, stop)) for part, span in whole.items()}}

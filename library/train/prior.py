@@ -1,6 +1,5 @@
 """Keeping the class without pictures of it: the base model's own prediction is the target for the class prompt."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -74,11 +73,14 @@ def adapter_prior(
 def whole_prior(settings: Settings, compute: Compute, reader: TextReader, unet: nn.Module) -> SelfPrior | None:
     """The prior of a run that trains whole weights, if it asks for one; to be made before they change.
 
-    The base model is a copy of the UNet in the number format of the run, and what the text encoders say now.
+    The base model is a UNet of its own in the number format of the run, unless `unet` itself is frozen, and what the
+    text encoders say now.
     """
     if not _is_asked_for(settings):
         return None
-    frozen = copy.deepcopy(unet).to(compute.dtype).requires_grad_(False).eval()
+    if not any(parameter.requires_grad for parameter in unet.parameters()):
+        return _prior_of(settings, compute, reader, lambda: nullcontext(unet))
+    frozen = reader.family.load_unet(compute.dtype).to(compute.device)
     return _prior_of(settings, compute, reader, lambda: nullcontext(frozen), frozen)
 
 

@@ -231,6 +231,14 @@ def test_what_is_unusual_is_told(part: str, key: str, value: Any, word: str) -> 
     assert len(told) == 7
 
 
+def test_a_new_folder_comes_into_being_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any moment, the process leaves nothing that looks like a model and is none."""
+    renamed = []
+    monkeypatch.setattr(Path, "rename", lambda self, target: renamed.append((self.name, target.name)))
+    folder = write(tmp_path / "model", "sd1", torch.float32)
+    assert renamed == [(".model.part", "model")] and not folder.exists()
+
+
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path / "a", "sdxl", torch.float32)
     (folder / "notes.txt").write_text("kept")

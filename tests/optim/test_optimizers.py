@@ -147,7 +147,7 @@ def test_the_settings_of_sd_scripts_users_work() -> None:
         list(learn(parameters, optimizer, range(3)))
     assert all(torch.equal(*each) for each in zip(given, ours, strict=True))
     check_optimizer(
-        "Prodigy", ["decouple=True", "weight_decay=0.01", "d_coef=2", "use_bias_correction=True"], rate=1.0
+        "Prodigy", ["decouple=True", "weight_decay=0.01", "d_coef=2", "use_bias_correction=True"], rates=[1.0]
     )
 
 

@@ -4,15 +4,18 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 import train_dreambooth
 from library.errors import InputError
 from library.models.family import Family, open_family
-from tests.runs import WHOLE, Bench, assert_same
+from tests.runs import WHOLE, Bench, assert_same, largest
 from tests.toy_families import write_toy
+from tests.toys import aligned
 
 KINDS = {"sd1": "epsilon", "sd2": "epsilon", "sd2-v": "v_prediction", "sdxl": "epsilon"}
 
@@ -39,6 +42,21 @@ def predicted(family: Family) -> Tensor:
     return family.predict(family.load_unet(torch.float32), noisy, torch.tensor([300]), condition)
 
 
+def drawn_by_diffusers(model: Path, folder: Path) -> np.ndarray:
+    """The picture that diffusers' own pipeline makes with a model; `folder` says its sizes, which a file does not."""
+    kind = StableDiffusionXLPipeline if "XL" in (folder / "model_index.json").read_text() else StableDiffusionPipeline
+    if model.is_dir():
+        pipeline = kind.from_pretrained(model)
+    else:
+        pipeline = kind.from_single_file(str(model), config=str(folder), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in (each for each in pipeline.components.values() if isinstance(each, torch.nn.Module)):
+        aligned(part)
+    noise = torch.Generator().manual_seed(1)
+    told = {"prompt": "sks thing, bright", "width": 64, "height": 64, "num_inference_steps": 2, "generator": noise}
+    return np.asarray(pipeline(**told).images[0])
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_it_learns(bench_of, name: str) -> None:
     """The loss of the same pictures at fixed noise and timesteps falls by a fifth."""
@@ -54,6 +72,9 @@ def test_both_layouts_say_the_same(bench_of, name: str) -> None:
     bench = bench_of(name)
     bench.train_all(save_model_as="both", max_train_steps=2, train_text_encoder=True, ema=True)
     assert bench.names() == {"toy", "toy.safetensors", "toy-ema", "toy-ema.safetensors", "toy.toml"}
+    drawn = [drawn_by_diffusers(bench.output / place, bench.output / "toy") for place in ("toy", "toy.safetensors")]
+    assert np.array_equal(*drawn) and drawn[0].std() > 1
+    assert not np.array_equal(drawn[0], drawn_by_diffusers(bench.model, bench.model))
     answers = {}
     for place in ("toy", "toy.safetensors", "toy-ema", "toy-ema.safetensors"):
         family = open_family(str(bench.output / place))
@@ -69,7 +90,10 @@ def test_both_layouts_say_the_same(bench_of, name: str) -> None:
 
 
 RESUMED = {
-    "text encoder that stops": {"train_text_encoder": True, "stop_text_encoder_training": 3, "ema": True},
+    "text encoder that stops": {
+        **{"train_text_encoder": True, "stop_text_encoder_training": 3, "ema": True},
+        **{"prior_preservation": "self", "class_prompt": "a thing"},
+    },
     "bf16": {"full_bf16": True, "mixed_precision": "bf16", "optimizer_type": "AdamW8bit"},
     "in the backward pass": {"fused_backward_pass": True, "max_grad_norm": 0, "optimizer_type": "Adafactor"},
 }
@@ -100,6 +124,29 @@ def test_the_text_encoder_stops(bench_of) -> None:
     moves = [any(not torch.equal(one[key], other[key]) for key in one) for one, other in pairwise(texts)]
     assert moves == [True, False, False]
     assert not torch.equal(unets[2]["conv_in.weight"], unets[3]["conv_in.weight"])
+
+
+def test_each_text_encoder_has_its_own_rate(bench_of) -> None:
+    """Of XL, by adapters and by all weights."""
+    bench = bench_of("sdxl")
+    rates = {"text_encoder_lr": 0.03, "learning_rate_te2": 0.02, "unet_lr": 0}
+    tensors = bench.train(**rates, max_train_steps=1)
+    told = {tag: curve[0][1] for tag, curve in bench.scalars().items() if tag.startswith("lr/")}
+    assert told == pytest.approx({"lr/text_encoder": 0.03, "lr/text_encoder_2": 0.02})
+    # AdamW's first step is the rate itself.
+    assert [largest(tensors, part) for part in ("lora_te1", "lora_te2")] == pytest.approx([0.03, 0.02], rel=1e-3)
+    assert bench.metadata()["ss_learning_rate_te2"] == "0.02"
+    second = bench.at("second")
+    second.train_all(train_text_encoder=True, unet_lr=0, learning_rate_te1=0, learning_rate_te2=1e-3, max_train_steps=1)
+    assert [tag for tag in second.scalars() if tag.startswith("lr/")] == ["lr/text_encoder_2"]
+    tuned, base = open_family(str(second.output / "toy.safetensors")), open_family(str(bench.model))
+    moved = {part: not same(tuned.part_tensors(part), base.part_tensors(part)) for part in ("unet", *base.text_parts)}
+    assert moved == {"unet": False, "text_encoder": False, "text_encoder_2": True}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether all tensors are equal, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_old_folders_are_removed(bench_of) -> None:

@@ -95,9 +95,9 @@ def test_an_overflowing_vae_previews_and_trains(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As on a GPU in fp16, which is the only place where that is chosen."""
-    from library.train import vae
+    from library.train import job
 
-    opened = vae.open_vae
+    opened = job.open_vae
     model = write_overflowing_sd1(tmp_path / "wild")
     wild = Bench(model, bench.pictures, tmp_path, tmp_path / "cache")
     whole = wild.at("whole").train(**SMALL)
@@ -108,7 +108,7 @@ def test_an_overflowing_vae_previews_and_trains(
         made.dtype = torch.float16
         return made
 
-    monkeypatch.setattr(vae, "open_vae", in_half)
+    monkeypatch.setattr(job, "open_vae", in_half)
     assert_same(wild.train(**SMALL, sample_every_n_steps=2), whole)
     assert capsys.readouterr().err.count("the VAE overflows in float16") == 1
     pictures = [Image.open(path).getextrema() for path in (wild.output / "sample").iterdir()]

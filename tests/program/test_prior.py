@@ -52,16 +52,22 @@ def test_the_written_settings_find_the_pictures_again(bench: Bench, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in pictures_in(folder)} == before
 
 
-def test_killed_while_drawing(bench: Bench, tmp_path: Path) -> None:
-    """What is there is whole, and the next start draws the rest of the same set."""
-    run = {**SMALL, **DRAWN, "num_class_images": 5, "class_image_steps": 6}
+def test_stopped_while_drawing(bench: Bench, tmp_path: Path) -> None:
+    """By Ctrl+C, then by kill -9: what is there is whole, and the last start draws the rest of the same set."""
+    run = {**SMALL, **DRAWN, "num_class_images": 6, "class_image_steps": 6}
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(ROOT / "train_network.py"), *bench.argv(**run, reg_data_dir=tmp_path / "reg")]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path / "reg" / "class_00001.png", process)
-        process.send_signal(signal.SIGKILL)
-    first = contents(tmp_path / "reg")
-    assert 2 <= len(first) < 5 and not bench.output.exists()
+    first: dict[str, bytes] = {}
+    for number, awaited, status in ((signal.SIGINT, 0, 130), (signal.SIGKILL, 3, -signal.SIGKILL)):
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            wait_for(tmp_path / "reg" / f"class_{awaited:05d}.png", process)
+            process.send_signal(number)
+            told = process.communicate()[1]
+        assert process.returncode == status and "Traceback" not in told
+        assert ("error: interrupted." in told) == (number == signal.SIGINT)
+        now = contents(tmp_path / "reg")
+        assert first.items() <= now.items() and awaited < len(now) < 6 and not bench.output.exists()
+        first = now
     tensors = bench.train(**run, reg_data_dir=tmp_path / "reg")
     unbroken = bench.at("unbroken")
     assert_same(unbroken.train(**run, reg_data_dir=tmp_path / "other"), tensors)

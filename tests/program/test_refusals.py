@@ -1,20 +1,27 @@
 """Wrong settings of every kind: status 2, a clear sentence, no traceback, and nothing written."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import train_network
 from library.settings import read_settings
 from tests.runs import Bench, draw_pictures, listing, run_to_the_end
 
 
-def refuse(bench: Bench, capsys: pytest.CaptureFixture[str], argv: list[str]) -> list[str]:
-    """The sentences with which the program refuses to start; nothing may have been written."""
+def refuse(
+    bench: Bench,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    main: Callable[[list[str]], int] = train_network.main,
+) -> list[str]:
+    """The sentences with which a program refuses to start; nothing may have been written."""
     before = listing(bench.pictures)
-    assert run_to_the_end(argv) == 2
+    assert run_to_the_end(argv, main) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert not bench.output.exists() and not bench.logs.exists()
     assert listing(bench.pictures) == before

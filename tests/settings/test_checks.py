@@ -1,5 +1,6 @@
 """What only shows when settings are seen together, and files that are not there."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,10 @@ MISTAKES = [
     ("--cache_text_encoder_outputs_to_disk --text_encoder_lr 1e-5", "cannot be set while the text encoder learns"),
     ("--output_name a/b", "output_name must be a plain name, not 'a/b'; set output_dir too."),
     ("--output_dir file", "output_dir 'file' is a file; give the name of a folder."),
+    ("--output_dir file/out", "output_dir 'file/out' cannot be made, because 'file' is a file; give the name of anot"),
+    ("--logging_dir file/a/b", "logging_dir 'file/a/b' cannot be made, because 'file' is a file"),
+    ("--cache_dir file/cache", "cache_dir 'file/cache' cannot be made, because 'file' is a file"),
+    ("--num_class_images 2 --class_prompt x --reg_data_dir file/x", "reg_data_dir 'file/x' cannot be made, because"),
 ]
 
 
@@ -122,3 +127,12 @@ def test_a_file_of_captions_is_enough(complaints: Complaints) -> None:
 
 def test_previews_without_prompts_are_fine(complaints: Complaints) -> None:
     assert complaints("--sample_every_n_epochs", "2") == ()
+
+
+def test_folders_of_other_people(complaints: Complaints, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have every right."""
+    Path("theirs/inside").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).resolve() != Path("theirs").resolve())
+    (told,) = complaints("--output_dir", "theirs/new/out")
+    assert told.startswith("output_dir 'theirs/new/out' cannot be written, as 'theirs' is not yours to write into;")
+    assert complaints("--output_dir", "theirs/inside/out", "--logging_dir", "mine") == ()

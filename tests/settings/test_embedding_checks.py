@@ -22,6 +22,8 @@ MISTAKES = [
     (f"{WORD} --embedding_only=true --ti_steps=5", "ti_steps is about a network that learns after the word"),
     (f"{WORD} --embedding_only=true --network_args=a=1", "network_args is about a network, but embedding_only"),
     (f"{WORD} --embedding_only=true --unet_lr=1", "unet_lr is about a network"),
+    (f"{WORD} --embedding_only=true --learning_rate_te1=1", "learning_rate_te1 is about a network"),
+    (f"{WORD} --init_word=a_<TOY>", "init_word 'a_<TOY>' has the new word <toy> in it, which has no meaning yet"),
     (f"{WORD} --embedding_only=true --network_train_unet_only=true", "network_train_unet_only is about a network"),
     (f"{WORD} --embedding_only=true --save_model_as=diffusers", "save_model_as is about a network's file"),
     (f"{WORD} --embedding_only=true --prior_preservation=self --class_prompt=x", "self keeps nothing"),

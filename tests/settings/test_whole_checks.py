@@ -7,7 +7,7 @@ import pytest
 
 from library.errors import InputError
 from library.settings import Settings, read_settings
-from library.settings.whole_checks import places, text_learns, text_rate, unet_learns
+from library.settings.whole_checks import places, text_learns, text_rates, unet_learns
 
 BASICS = ["--pretrained_model_name_or_path", "someone/sd15", "--train_data_dir", "pictures"]
 Said = Callable[..., tuple[str, ...]]
@@ -52,12 +52,15 @@ LORA = "--network_module lora"
         ),
         ("--train_text_encoder --stop_text_encoder_training -1", "leaves train_text_encoder without effect; leave out"),
         ("--train_text_encoder --unet_lr 0 --stop_text_encoder_training 5", "would leave nothing that learns, as the"),
+        ("--learning_rate_te 1e-6", "learning_rate_te is set, but no text encoder learns; set train_text_encoder ="),
+        ("--learning_rate_te1 1e-6", "learning_rate_te1 is set, but no text encoder learns; set train_text_encoder"),
+        (f"{LORA} --network_train_unet_only --learning_rate_te2 1e-6", "learning_rate_te2 is set, but no text encoder"),
         ("--ema_decay 0.5", "ema_decay is set, but no average is made; set ema = true, or leave it out."),
         ("--ema_device cpu", "ema_device is set, but no average is made"),
         ("--unet_lr 0", "every learning rate is 0, so nothing would be learned"),
         ("--train_text_encoder --cache_text_encoder_outputs", "a caption changes; leave out train_text_encoder, or"),
         ("--save_model_as ckpt", "save_model_as cannot be 'ckpt': it is a pickle"),
-        (f"{LORA} --train_text_encoder", "belongs to the training of all weights; leave it out, or leave out network_"),
+        (f"{LORA} --train_text_encoder", "training of all weights; leave it out, or use train_dreambooth.py without"),
         (f"{LORA} --learning_rate_te 1e-6", "learning_rate_te belongs to the training of all weights"),
         (f"{LORA} --save_model_as both", "save_model_as = both is for whole models; an adapter is saved as"),
         (f"{LORA} --network_train_unet_only --stop_text_encoder_training 5", "has nothing to stop"),
@@ -83,21 +86,33 @@ def test_ways_to_save_memory_are_left_to_whole_models(read, name: str, capsys) -
 
 
 @pytest.mark.parametrize(
-    ("line", "unet", "texts", "rate"),
+    ("line", "unet", "texts", "rates"),
     [
-        ("", True, False, 1e-4),
-        ("--train_text_encoder", True, True, 1e-4),
-        ("--train_text_encoder --learning_rate_te 1e-6", True, True, 1e-6),
-        ("--train_text_encoder --unet_lr 0", False, True, 1e-4),
-        (f"{LORA} --text_encoder_lr 1e-5", True, True, 1e-5),
-        (f"{LORA} --network_train_unet_only", True, False, 1e-4),
-        (f"{LORA} --network_train_text_encoder_only", False, True, 1e-4),
-        (f"{LORA} --stop_text_encoder_training -1", True, False, 1e-4),
+        ("", True, False, (1e-4, 1e-4)),
+        ("--train_text_encoder", True, True, (1e-4, 1e-4)),
+        ("--train_text_encoder --learning_rate_te 1e-6", True, True, (1e-6, 1e-6)),
+        ("--train_text_encoder --learning_rate_te 1e-6 --learning_rate_te2 1e-7", True, True, (1e-6, 1e-7)),
+        ("--train_text_encoder --learning_rate_te1 1e-6", True, True, (1e-6, 1e-4)),
+        ("--train_text_encoder --unet_lr 0", False, True, (1e-4, 1e-4)),
+        (f"{LORA} --text_encoder_lr 1e-5", True, True, (1e-5, 1e-5)),
+        (f"{LORA} --text_encoder_lr 1e-5 --learning_rate_te1 0", True, True, (0, 1e-5)),
+        (f"{LORA} --learning_rate_te2 1e-6", True, True, (1e-4, 1e-6)),
+        (f"{LORA} --network_train_unet_only", True, False, (1e-4, 1e-4)),
+        (f"{LORA} --network_train_text_encoder_only", False, True, (1e-4, 1e-4)),
+        (f"{LORA} --stop_text_encoder_training -1", True, False, (1e-4, 1e-4)),
     ],
 )
-def test_what_learns(line: str, unet: bool, texts: bool, rate: float) -> None:
+def test_what_learns(line: str, unet: bool, texts: bool, rates: tuple[float, float]) -> None:
     settings = settings_of(line)
-    assert (unet_learns(settings), text_learns(settings), text_rate(settings)) == (unet, texts, rate)
+    assert (unet_learns(settings), text_learns(settings), text_rates(settings)) == (unet, texts, rates)
+
+
+def test_one_text_encoder_that_learns_is_enough() -> None:
+    line = "--train_text_encoder --learning_rate_te 0 --learning_rate_te2 1e-6"
+    assert said(f"{line} --unet_lr 0") == ()
+    assert "cannot be set while the text encoder learns" in said(f"{line} --cache_text_encoder_outputs")[0]
+    alone = "--unet_lr 0 --train_text_encoder --learning_rate_te1 0 --learning_rate_te2 0"
+    assert "every learning rate is 0" in said(alone)[0]
 
 
 def test_places_of_a_result() -> None:
@@ -118,6 +133,11 @@ def test_the_base_model_is_not_replaced() -> None:
     assert words in said(f"--pretrained_model_name_or_path models/base.safetensors {same} base")[0]
     assert words in said(f"--pretrained_model_name_or_path models/folder {same} folder --save_model_as both")[0]
     assert said(f"--pretrained_model_name_or_path models/folder {same} folder") == ()
+    for end in ("-000002", "-step00000100", "-step00000100-ema", "-ema"):
+        Path(f"models/mine{end}.safetensors").touch()
+        line = f"--pretrained_model_name_or_path models/mine{end}.safetensors {same}"
+        assert words in said(f"{line} mine --ema")[0], end
+        assert said(f"{line} min --ema") == said(f"{line} other") == ()
     assert said(f"--pretrained_model_name_or_path models/base.safetensors {same} base --save_model_as diffusers") == ()
 
 

@@ -75,6 +75,14 @@ def test_pure_noise_at_the_end(opened) -> None:
             opened(name, zero_terminal_snr=True, **changes)
 
 
+def test_a_second_text_encoder_is_there_or_not(opened) -> None:
+    assert opened("sdxl", learning_rate_te2=1e-6).text_parts == ("text_encoder", "text_encoder_2")
+    assert opened("sd1", learning_rate_te1=1e-6).text_parts == ("text_encoder",)
+    for name, words in (("sd1", "Stable Diffusion 1.x"), ("sd2", "Stable Diffusion 2.x")):
+        with pytest.raises(InputError, match=f"learning_rate_te2 is the rate of a second .* a {words} model, has one"):
+            opened(name, learning_rate_te2=0)
+
+
 def test_a_new_word_is_known(opened) -> None:
     plain, taught = opened("sdxl"), opened("sdxl", token_string="<thing>", num_vectors_per_token=5)
     assert (plain.token_count("a <thing>"), taught.token_count("a <thing>")) == (4, 6)

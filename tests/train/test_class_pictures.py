@@ -140,6 +140,18 @@ def test_folders_with_counts_in_their_names(prepare, tmp_path: Path) -> None:
     assert contents(tmp_path / "reg") == {}
 
 
+def test_an_empty_folder_with_a_count_is_filled(prepare, tmp_path: Path) -> None:
+    counted = tmp_path / "reg" / "2_dog"
+    counted.mkdir(parents=True)
+    settings = prepare()
+    assert len(pictures_in(counted)) == 3 and not pictures_in(tmp_path / "reg")
+    assert open_datasets(settings).train.sample_count_of(is_reg=True) >= 4
+    (tmp_path / "other" / "2_dog").mkdir(parents=True)
+    draw_pictures(tmp_path / "other", 2)
+    prepare(reg_data_dir=tmp_path / "other")  # which trains on what lies beside the empty folder
+    assert len(pictures_in(tmp_path / "other")) == 3
+
+
 def test_a_place_of_their_own(prepare, family, bench, tmp_path: Path) -> None:
     cache = {"cache_dir": tmp_path / "cache", "reg_data_dir": None}
     folder = prepare(**cache).reg_data_dir
@@ -215,3 +227,21 @@ def test_black_pictures_are_no_class(prepare, compute, tmp_path: Path, monkeypat
         prepare()
     assert not (tmp_path / "reg").exists()
 
+
+def test_choices_are_made_for_each_picture(prepare, tmp_path: Path) -> None:
+    choices = {"class_prompt": "a photo of {big|small} dog", "num_class_images": 6, "enable_wildcard": True}
+    prepare(**choices)
+    words = {path.stem: path.with_suffix(".txt").read_text() for path in pictures_in(tmp_path / "reg")}
+    assert len(words) == 6 and set(words.values()) == {"a photo of big dog", "a photo of small dog"}
+    for path in pictures_in(tmp_path / "reg"):
+        assert Image.open(path).info["parameters"].startswith(words[path.stem] + "\n")
+    before = contents(tmp_path / "reg")
+    (tmp_path / "reg" / "class_00004.png").unlink()
+    prepare(**choices)
+    assert contents(tmp_path / "reg") == before
+
+
+def test_without_choices_no_caption_is_written(prepare, tmp_path: Path) -> None:
+    prepare(enable_wildcard=True)
+    prepare(class_prompt="a {red|blue} dog", reg_data_dir=tmp_path / "plain")
+    assert not list(tmp_path.rglob("*.txt"))

@@ -101,3 +101,10 @@ def test_without_both_prompts_nothing_is_looked_for(said) -> None:
 def test_class_pictures_need_no_identifier(said, tmp_path: Path) -> None:
     reg = draw_pictures(tmp_path / "reg", 1, first=9, words="a dog")
     assert said("a zwx dog", reg_data_dir=reg) == ""
+
+
+def test_class_pictures_must_not_have_the_identifier(said, tmp_path: Path) -> None:
+    reg = draw_pictures(tmp_path / "reg", 2, first=9, words="a dog")
+    told = said("a dog", reg_data_dir=reg, caption_prefix="zwx")
+    assert "2 captions of class pictures, such as that of" in told and "have the identifier 'zwx'" in told
+    assert said("a dog", reg_data_dir=reg, trigger_words="zwx") == ""  # these are for the subject alone

@@ -34,6 +34,7 @@ def pull(learner, seed: int = 0) -> torch.Tensor:
         ({"network_train_unet_only": True, "text_encoder_lr": 0.5}, {"unet": 0.01}),
         ({"network_train_text_encoder_only": True, "text_encoder_lr": 0.5}, {"text_encoder": 0.5}),
         ({"learning_rate": 0, "unet_lr": 0.2}, {"unet": 0.2}),
+        ({"learning_rate_te1": 0.2}, {"unet": 0.01, "text_encoder": 0.2}),
     ],
 )
 def test_rates_of_parts(settings_of, changes, rates) -> None:
@@ -151,6 +152,30 @@ def test_text_encoders_of_whole_models(bench) -> None:
     assert rates(train_text_encoder=True, learning_rate_te=1e-6) == {"unet": 0.001, **both}
     assert rates(train_text_encoder=True, learning_rate_te=1e-6, unet_lr=0) == both
     assert rates(unet_lr=0.5, stop_text_encoder_training=-1) == {"unet": 0.5}
+    each = rates(train_text_encoder=True, learning_rate_te=1e-6, learning_rate_te2=1e-7)
+    assert each == {"unet": 0.001, "text_encoder": 1e-6, "text_encoder_2": 1e-7}
+    alone = rates(train_text_encoder=True, unet_lr=0, learning_rate_te1=0, learning_rate_te2=1e-7)
+    assert alone == {"text_encoder_2": 1e-7}
+
+
+def test_each_text_encoder_may_have_its_own_rate(settings_of) -> None:
+    rates = part_rates(settings_of(text_encoder_lr=0.1, learning_rate_te2=0.2), ("text_encoder", "text_encoder_2"))
+    assert rates == {"unet": 0.01, "text_encoder": 0.1, "text_encoder_2": 0.2}
+    check_learning(settings_of(unet_lr=0, text_encoder_lr=0, learning_rate_te2=0.2))
+    with pytest.raises(InputError, match="Prodigy finds the step size by itself and needs one learning rate for all"):
+        check_learning(settings_of(optimizer_type="Prodigy", learning_rate_te2=0.2))
+    check_learning(settings_of(optimizer_type="Prodigy", learning_rate=1))
+
+
+def test_text_encoders_must_begin_before_they_stop(settings_of, tiny, compute) -> None:
+    def built(stop: int):
+        settings = settings_of(stop_text_encoder_training=stop)
+        spans = {part: range(2, 6) for part in tiny.layers}
+        return build_learner(settings, tiny, part_rates(settings), compute, 6, spans)
+
+    assert built(3).spans == {"unet": range(2, 6), "text_encoder": range(2, 3)}
+    with pytest.raises(InputError, match="training = 2 comes before the text encoder's first step, 2 by ti_steps"):
+        built(2)
 
 
 def test_an_average_goes_along(settings_of, tiny, compute) -> None:
@@ -200,6 +225,17 @@ def test_bf16_weights_resume_exactly(whole, tiny, clip: float) -> None:
         assert torch.equal(pull(learner, seed), pull(again, seed))
     for one, other in zip(learner.parameters, again.parameters, strict=True):
         assert one.dtype == torch.bfloat16 and torch.equal(one, other)
+
+
+def test_rounding_is_the_same_without_a_batch(whole, tiny) -> None:
+    """A process that has none in a step rounds as the others do, which count the step by the schedule."""
+    learner = whole(tiny, full_bf16=True, mixed_precision="bf16")
+    for step in range(3):
+        assert learner.one_by_one.number == step
+        learner.step()
+    again = whole(tiny, full_bf16=True, mixed_precision="bf16")
+    again.restore(learner.weights(), learner.state())
+    assert again.one_by_one.number == 3
 
 
 def test_steps_in_the_backward_pass_are_the_same_steps(whole, tiny) -> None:

@@ -127,16 +127,16 @@ def test_the_class_prompt_is_known_by_heart(model_of, family, monkeypatch) -> No
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_whole_models_keep_a_copy(settings_of, family, compute, trained: bool) -> None:
-    """Every weight may change; what was is the target, for the text encoder too."""
+    """Every weight may change; what was is the target, for the text encoder too. A frozen UNet is its own copy."""
     settings = settings_of(**SELF)
     reader = TextReader(family, settings, compute, trained)
-    unet = family.load_unet(torch.float32)
+    unet = family.load_unet(torch.float32).requires_grad_(not trained)
     prior = whole_prior(settings, compute, reader, unet)
     model = Model(family, unet, reader, None, None, prior)
     objective = make_objective(settings, family, compute)
     assert prior_losses(model, objective, batch_of(1)).item() == pytest.approx(0, abs=1e-9)
-    (copied,) = prior.held
-    assert not any(parameter.requires_grad for parameter in copied.parameters())
+    assert len(prior.held) == (0 if trained else 1)
+    assert not any(parameter.requires_grad for copied in prior.held for parameter in copied.parameters())
     moved: list[nn.Module] = [reader.load()[0]] if trained else [unet]
     for module in moved:
         with torch.no_grad():
@@ -162,5 +162,6 @@ def test_a_family_that_is_told_more_than_words(settings_of, compute, tmp_path: P
 def test_a_copy_has_the_runs_number_format(settings_of, family, compute) -> None:
     half = replace(compute, dtype=torch.bfloat16)
     settings = settings_of(**SELF)
-    prior = whole_prior(settings, half, TextReader(family, settings, half, False), family.load_unet(torch.float32))
+    unet = family.load_unet(torch.float32).requires_grad_(True)
+    prior = whole_prior(settings, half, TextReader(family, settings, half, False), unet)
     assert {parameter.dtype for parameter in prior.held[0].parameters()} == {torch.bfloat16}
