@@ -1,5 +1,6 @@
 """Where the logic lives. Imports go down only, and packages on one floor do not know each other.
 
+floor 4   bench/       how fast a step of training is, against a plain loop of the same libraries
 floor 3   train/       base data plan job batches step loop model state events outputs results preview validation report
                        what learns: learner learned whole embedding; class_pictures prior ema
           prepare/     what preprocess/ does: crops captions tags masks reports

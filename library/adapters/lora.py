@@ -10,6 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from library.adapters.fused import use_fused_layers
 from library.adapters.keys import LoraWeights
 from library.errors import InputError
 
@@ -28,6 +29,7 @@ class Lora:
         alpha: float,
         dropout: float,
         arguments: Collection[str],
+        fused: bool,
     ) -> dict[str, LoraLayer]:
         """Puts a float32 LoRA layer around each module of `model` that `ranks` names, and freezes all else.
 
@@ -36,6 +38,7 @@ class Lora:
             alpha: the product is scaled by alpha / rank
             dropout: share of a layer's inputs that is dropped, on the way into the product only
             arguments: the user's network_args; this kind knows none
+            fused: whether layers are `fused`'s, where they fit, or PEFT's own
 
         Returns:
             module path -> PEFT layer
@@ -55,6 +58,8 @@ class Lora:
             rank_pattern={f"^{re.escape(path)}": rank for path, rank in ranks.items() if rank != usual},
             bias="none",
         )
+        if fused:
+            use_fused_layers(config)
         # PEFT draws start values of its own, which are not used: the process's random stream must not move.
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(config, model, adapter_name=ADAPTER)

@@ -28,6 +28,7 @@ class Kind(Protocol):
         alpha: float,
         dropout: float,
         arguments: Collection[str],
+        fused: bool,
     ) -> dict[str, Any]:
         """Wraps the modules at these paths, freezes all else, and returns the wrapping layers by path."""
 
@@ -51,10 +52,11 @@ class Kind(Protocol):
 
 
 class Options(TypedDict, total=False):
-    """What an adapter can also be told: the share of inputs to drop, and the user's network_args."""
+    """What an adapter can also be told: the share of inputs to drop, the user's network_args, and to be fast."""
 
     dropout: float
     arguments: Collection[str]
+    fused: bool
 
 
 class Network:
@@ -180,7 +182,8 @@ def attach(
         alpha: the product is scaled by alpha / rank
         seed: with the stem, decides a layer's start values: the same on every device and with whatever other
             layers
-        options: `dropout` (0 .. 1) and `arguments`, the user's network_args
+        options: `dropout` (0 .. 1), `arguments`, the user's network_args, and `fused`, whether layers may be
+            computed in one piece
     """
     ranks = {
         part: {path: _rank(dim, stem) for path, stem in chosen.items() if isinstance(dim, int) or stem in dim}
@@ -195,8 +198,8 @@ def attach(
         modules[part].requires_grad_(False)
         if not chosen:
             continue
-        dropout, arguments = options.get("dropout", 0.0), options.get("arguments", ())
-        injected = network.kind.inject(modules[part], chosen, alpha, dropout, arguments)
+        told = (options.get("dropout", 0.0), options.get("arguments", ()), options.get("fused", True))
+        injected = network.kind.inject(modules[part], chosen, alpha, *told)
         network.layers[part] = {layers[part][path]: injected[path] for path in chosen}
         for stem, layer in network.layers[part].items():
             network.kind.start(layer, derive_seed(seed, stem))

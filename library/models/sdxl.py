@@ -62,9 +62,10 @@ class SDXL(StableDiffusion):
             height, width = (PIXELS * side for side in noisy.shape[-2:])
             whole = torch.tensor([height, width, 0, 0, height, width], device=noisy.device)
             sizes = whole.expand(len(noisy), -1)
-        added = {"text_embeds": condition.pooled, "time_ids": sizes}
+        dtype = unet.conv_in.weight.dtype
+        added = {"text_embeds": condition.pooled.to(dtype), "time_ids": sizes}
         answer: Tensor = unet(
-            noisy, timesteps, encoder_hidden_states=condition.hidden, added_cond_kwargs=added
+            noisy.to(dtype), timesteps, encoder_hidden_states=condition.hidden.to(dtype), added_cond_kwargs=added
         ).sample
         return answer
 

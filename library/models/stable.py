@@ -112,7 +112,8 @@ class StableDiffusion:
 
     def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The UNet's answer, shaped as `noisy`: (batch, 4, height / 8, width / 8)."""
-        answer: Tensor = unet(noisy, timesteps, encoder_hidden_states=condition.hidden).sample
+        dtype = unet.conv_in.weight.dtype
+        answer: Tensor = unet(noisy.to(dtype), timesteps, encoder_hidden_states=condition.hidden.to(dtype)).sample
         return answer
 
     def adapter_layers(self, module: nn.Module, part: str) -> dict[str, str]:

@@ -74,6 +74,11 @@ class TrainingFields:
     mixed_precision: str = option(
         "no", "The number format of the computation.", choices=("no", "fp16", "bf16"), aliases={"fp32": "no"}
     )
+    fast_layers: bool = option(
+        True,
+        "Computes each LoRA layer in one piece, and the model in the run's number format throughout; false takes "
+        "PEFT's layers and torch's autocast, as other trainers do.",
+    )
     seed: int = option(42, "Where all random choices come from.", low=0, high=2**63 - 1)
     dry_run: bool = option(False, "Checks everything, prints the plan and trains nothing.")
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.device import Compute
+from library.errors import InputError
 from library.optim.one_by_one import OneByOne
 from library.optim.optimizers import averaged, build_optimizer, learning_rates
 from library.settings import Settings

@@ -45,7 +45,7 @@ def _passing(model: Model, compute: Compute, settings: Settings, shape: Shape) -
     # One by one a weight in bf16 is moved: it, its gradient and random numbers in 32 bits.
     moved = 12 * largest if settings.full_bf16 else 0
     # autocast remembers a weight in half precision until the forward pass ends, also where that keeps nothing else.
-    is_cast = compute.dtype != torch.float32 and settings.gradient_checkpointing
+    is_cast = model.mixed and compute.dtype != torch.float32 and settings.gradient_checkpointing
     casts = sum(2 * each.numel() for each in trained if each.dtype == torch.float32) if is_cast else 0
     before = gradients if settings.gradient_accumulation_steps > 1 or model.prior else 0
     moments = [before + tape.kept + casts, moved + (0 if settings.fused_backward_pass else gradients)]

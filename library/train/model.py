@@ -1,6 +1,7 @@
 """The model of a run: the base model's parts, what learns of them or on them, and the optimizer."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,14 @@ class Model:
     learner: Learner
     result: Result
     prior: SelfPrior | None = None
+    mixed: bool = True
+
+    def number_format(self, compute: Compute) -> AbstractContextManager[object]:
+        """Autocast where the model is `mixed`, that is where weights of float32 are computed with in half precision.
+
+        Adapters round their own matrices, so that a model with nothing else needs none.
+        """
+        return compute.autocast() if self.mixed else nullcontext()
 
 
 def build_model(settings: Settings, family: Family, compute: Compute, steps: int, captions: Iterable[str]) -> Model:
@@ -70,8 +79,9 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
         if network and settings.scale_weight_norms:
             _limit(learner, network, settings.scale_weight_norms)
         prior = adapter_prior(settings, compute, reader, unet, network) if network else None
-    _make_ready(settings, unet, *(module for part, module in learning.items() if part != "unet"))
-    return Model(family, unet, reader, learner, result, prior)
+    make_ready(settings, unet, *(module for part, module in learning.items() if part != "unet"))
+    mixed = settings.trains_whole or bool(settings.token_string) or not settings.fast_layers
+    return Model(family, unet, reader, learner, result, prior, mixed)
 
 
 def _combined(settings: Settings, network: Network | None, word: NewWord | None) -> tuple[Learned, Result]:
@@ -97,7 +107,7 @@ def learning_dtype(settings: Settings, compute: Compute) -> torch.dtype:
     return compute.dtype
 
 
-def _make_ready(settings: Settings, *modules: nn.Module) -> None:
+def make_ready(settings: Settings, *modules: nn.Module) -> None:
     """Lets parts of the model that gradients go through keep as much for them as the settings say."""
     for module in modules:
         module.train()
@@ -121,6 +131,7 @@ def build_network(settings: Settings, family: Family, modules: Mapping[str, nn.M
         settings.seed,
         dropout=settings.network_dropout or 0.0,
         arguments={key: value for key, value in network_arguments(settings).items() if not is_loraplus(key)},
+        fused=settings.fast_layers,
     )
     if settings.network_weights:
         network.start_from(settings.network_weights)

@@ -82,7 +82,7 @@ def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Mo
             handles.append(unit.register_forward_hook(lambda *_: growth.append(growth.pop() + saved.bytes)))
         for layer, own in _learning(modules):
             handles.append(layer.register_forward_hook(lambda *_, own=own: layers.append(Layer(saved.bytes, own))))
-        with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor), compute.autocast():
+        with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor), model.number_format(compute):
             if reader.trained:
                 condition = reader.read([""] * batch)
             noisy = torch.zeros(batch, unet.config.in_channels, height // 8, width // 8, device=device)

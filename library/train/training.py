@@ -48,12 +48,12 @@ class Training:
         One after the other, so that what the first one's backward pass needs is gone before the second is computed.
         """
         model, objective = self.model, self.objective
-        with self.compute.autocast():
+        with model.number_format(self.compute):
             question = objective.question(model.family, batch)
             condition = model.reader.read(batch.captions)
             losses = objective.losses(model.family, model.unet, batch, condition, question)
         yield losses.sum()
         if model.prior:
-            with self.compute.autocast():
+            with model.number_format(self.compute):
                 losses = model.prior.losses(model, objective, batch, question)
             yield losses.sum()

@@ -37,7 +37,7 @@ class Validation:
         """Mean squared error over all pictures and `FRACTIONS`; the same on every process."""
         mine = self.parts[compute.rank :: compute.world_size]
         total = torch.zeros(2, device=compute.device)
-        with torch.no_grad(), evaluating(model.unet, *model.reader.encoders), compute.autocast():
+        with torch.no_grad(), evaluating(model.unet, *model.reader.encoders), model.number_format(compute):
             for batch in self.batches.of_slices(mine):
                 condition = model.reader.read(batch.captions)
                 for fraction in FRACTIONS:

@@ -1,0 +1,98 @@
+"""The LoRA layer of a linear layer in one piece, instead of five operations that each keep what they computed."""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import Conv2d, Linear
+from torch import Tensor, nn
+
+
+class SidePath(torch.autograd.Function):
+    """y = x W' + b + s (x A') B', for x (..., inputs), W (outputs, inputs), A (rank, inputs), B (outputs, rank).
+
+    The product is added into the base layer's own output, and only x and x A' are kept for the backward pass:
+    dB = s dY' (x A'), dA = s (dY B)' x, dx = dY W + s (dY B) A. Plain autograd also keeps (or at least makes) the
+    product, its multiple and the sum. W and b are frozen. A and B may be of a higher precision than x, and are
+    rounded to it, as autocast does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float):
+        """The layer's output, (..., outputs), in the format of x."""
+        rows = x.reshape(-1, x.shape[-1])
+        y = nn.functional.linear(rows, weight, bias)
+        inner = rows @ down.to(x.dtype).t()
+        y.addmm_(inner, up.to(x.dtype).t(), alpha=scaling)
+        ctx.save_for_backward(rows, inner, weight, down, up)
+        ctx.scaling, ctx.shape = scaling, x.shape
+        return y.view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x, A and B; none for x where nothing below it learns."""
+        rows, inner, weight, down, up = ctx.saved_tensors
+        dy = gradient.reshape(-1, weight.shape[0])
+        d_inner = (dy @ up.to(dy.dtype)).mul_(ctx.scaling)
+        d_up = (dy.t() @ inner).mul_(ctx.scaling).to(up.dtype)
+        d_down = (d_inner.t() @ rows).to(down.dtype)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = (dy @ weight).addmm_(d_inner, down.to(dy.dtype)).view(ctx.shape)
+        return dx, None, None, d_down, d_up, None
+
+
+class FusedLinear(Linear):
+    """PEFT's layer, whose forward pass is `SidePath` wherever that computes the same."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output and the adapter's, (..., outputs)."""
+        if args or kwargs or not _is_plain(self, x):
+            answer: Tensor = super().forward(x, *args, **kwargs)
+            return answer
+        (name,) = self.active_adapters
+        base, down, up = self.get_base_layer(), self.lora_A[name].weight, self.lora_B[name].weight
+        fused: Tensor = SidePath.apply(x, base.weight, base.bias, down, up, self.scaling[name])
+        return fused
+
+
+class RoundedConv2d(Conv2d):
+    """PEFT's layer, computed in the format of its input: PEFT's own goes over to that of the matrices, float32."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output and the adapter's, (batch, outputs, height, width)."""
+        if args or kwargs or not _is_plain(self, x):
+            answer: Tensor = super().forward(x, *args, **kwargs)
+            return answer
+        (name,) = self.active_adapters
+        down, up = self.lora_A[name], self.lora_B[name]
+        inner = down._conv_forward(x, down.weight.to(x.dtype), None)
+        product = up._conv_forward(inner, up.weight.to(x.dtype), None)
+        total: Tensor = self.base_layer(x) + product * self.scaling[name]
+        return total
+
+
+def use_fused_layers(config: LoraConfig) -> None:
+    """Has PEFT make these layers where `config` is injected. PEFT calls this way experimental: a test holds it."""
+    config._register_custom_module({nn.Linear: _make_linear, nn.Conv2d: _make_conv})  # type: ignore[dict-item]
+
+
+def _is_plain(layer: Linear | Conv2d, x: Tensor) -> bool:
+    """Whether nothing is asked of a layer but the usual sum, in the format of its base layer."""
+    (name,) = layer.active_adapters
+    drops = layer.training and not isinstance(layer.lora_dropout[name], nn.Identity)
+    elsewhere = layer.disable_adapters or layer.merged or name in layer.lora_variant
+    mixed = torch.is_autocast_enabled(x.device.type) or x.dtype != layer.get_base_layer().weight.dtype
+    return not (drops or elsewhere or mixed)
+
+
+def _make_linear(target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: Any) -> FusedLinear | None:
+    """A fused layer around a plain linear layer; None for a quantised one or a subclass, which PEFT knows better."""
+    is_plain = type(target) is nn.Linear and type(target.weight) is nn.Parameter
+    return FusedLinear(target, adapter_name, config=config, **kwargs) if is_plain else None
+
+
+def _make_conv(target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: Any) -> RoundedConv2d | None:
+    """The same for a convolution."""
+    return RoundedConv2d(target, adapter_name, config=config, **kwargs) if type(target) is nn.Conv2d else None

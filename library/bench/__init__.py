@@ -1,0 +1,1 @@
+"""How fast training is, measured against a plain loop."""

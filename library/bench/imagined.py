@@ -1,0 +1,56 @@
+"""Base models that exist in memory only: true shapes, random weights. Speed does not depend on what weights say."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from library.lookup import FAMILIES, resolve
+from library.models.family import Family
+from library.models.layout import Source, usual_config
+
+# The same structure as Stable Diffusion 1.5's UNet with a fifth of its width.
+SMALL = {"block_out_channels": (64, 128, 256, 256), "sample_size": 32}
+NORMS = ("norm", "ln")
+
+
+def imagine(name: str, small: bool = False) -> Family:
+    """The family "sd1", "sd2" or "sdxl" with a UNet of random weights; its other parts cannot be loaded."""
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler")
+    configs = {part: dict(usual_config(name, part)) for part in parts if name == "sdxl" or part != "text_encoder_2"}
+    if small:
+        configs["unet"] |= SMALL
+    nowhere = Path(f"random-{name}")
+
+    def read(part: str) -> dict[str, Tensor]:
+        if part != "unet":
+            raise NotImplementedError(f"only the UNet is imagined, and no {part}")
+        return random_unet(configs["unet"])
+
+    family: Family = resolve(FAMILIES[name])(
+        Source(nowhere.name, nowhere, configs, {part: (nowhere,) for part in configs}, read)
+    )
+    return family
+
+
+def random_unet(config: Mapping[str, Any], seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a UNet of diffusers, float32: norms that do nothing, all else as wide as 1 / sqrt(inputs)."""
+    with init_empty_weights():
+        unet = UNet2DConditionModel.from_config(dict(config))
+    shapes = {key: tensor.shape for key, tensor in unet.state_dict().items()}
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for key, shape in shapes.items():
+        if any(word in key for word in NORMS):
+            tensors[key] = torch.full(shape, float(key.endswith("weight")))
+        elif key.endswith("bias"):
+            tensors[key] = torch.zeros(shape)
+        else:
+            width = math.prod(shape[1:])
+            tensors[key] = torch.randn(shape, generator=generator).mul_(width**-0.5)
+    return tensors
