@@ -128,3 +128,16 @@ def test_a_reader_who_has_enough_gets_no_traceback() -> None:
     writer.stdout.read(5)
     writer.stdout.close()
     assert (writer.stderr.read(), writer.wait()) == (b"", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "a/toy.safetensors"), "error: a/toy.safetensors: the disk is full"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "error: the disk is full"),
+    ],
+)
+def test_a_full_disk_is_a_sentence(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(error) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(said) and "Make room" in told and "Traceback" not in told

@@ -73,6 +73,12 @@ class TrainingFields:
         "no", "The number format of the computation.", choices=("no", "fp16", "bf16"), aliases={"fp32": "no"}
     )
     seed: int = option(42, "Where all random choices come from.", low=0, high=2**63 - 1)
+    skip_nonfinite_steps: int = option(
+        0,
+        "So many steps in a row may be left out because their loss or gradients are not finite numbers; 0 stops at "
+        "the first.",
+        low=0,
+    )
     min_snr_gamma: float | None = option(
         None, "Weighs timesteps by min-SNR with this gamma, 5 as a rule.", low=0, zero_is_unset=True
     )
