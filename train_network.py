@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     # ---- text encoders, UNet, adapters and optimizer, looked at only
     if settings.dry_run:
         model = build_model(settings, family, compute, job.plan.steps, job.captions())
-        return describe_run(settings, model, compute, job.datasets.train)
+        return describe_run(settings, model, compute, job.datasets.train, job.plan)
 
     # ---- latents: if the caches lack any, the VAE is loaded, encodes them and leaves the device
     encoded = encode_job(job)

@@ -3,6 +3,7 @@
 floor 4   bench/       how fast a step of training is, against a plain loop of the same libraries
 floor 3   train/       base data plan job batches step loop model state events outputs results preview validation report
                        what learns: learner learned whole embedding; class_pictures prior ema
+                       what keeps a run safe: health room saves; and rates objective
           prepare/     what preprocess/ does: crops captions tags masks reports
 floor 2   models/      a base model: family stable sd1 sd2 sdxl layout text drawing saving     one file per family
           data/        pictures and captions: folders captions buckets images dataset cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from library.errors import InputError
+from library.files import is_full_disk
 from library.log import show
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -20,6 +21,7 @@ MEMORY_REMEDIES = (
 NUMBER_REMEDIES = (
     "the numbers left their range; lower the learning rate, or set mixed_precision to bf16 or no."
 )
+DISK_REMEDIES = "the disk is full; what was there before is whole. Make room and start again."
 # How the allocators word it when they raise a plain RuntimeError.
 FULL_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -50,6 +52,9 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     except Exception as error:
         if is_full_memory(error):
             _complain(_with_remedy(str(error).partition("\n")[0], MEMORY_REMEDIES))
+        elif is_full_disk(error):
+            where = getattr(error, "filename", None)
+            _complain(_with_remedy(f"{where}" if where else "", DISK_REMEDIES))
         else:
             traceback.print_exc()
         status = FAILED

@@ -20,6 +20,12 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Caching and previews happen while other processes wait, so they may wait for long.
 PATIENCE = timedelta(hours=6)
 
+# Words by which accelerate's launcher says how a model is to be split among the processes.
+SPLITTERS = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron",
+}
 
 TRANSFER = 1 << 26  # numbers that go to the other processes at once
 
@@ -106,8 +112,15 @@ def start_compute(mixed_precision: str) -> Compute:
     """Finds the device and, behind a launcher, the other processes.
 
     Without a GPU several processes talk by gloo on the CPU. A launcher that promised several processes of which
-    each believes to be alone is refused: they would write the same files.
+    each believes to be alone is refused: they would write the same files. So is one that asks for what would be
+    passed over in silence.
     """
+    for word, name in SPLITTERS.items():
+        if os.environ.get(word, "").lower() in ("1", "true"):
+            raise InputError(
+                f"the launcher asks for {name}, which splits a model among the processes; here each process holds it "
+                "whole. Start with --config_file configs/accelerate/ddp.yaml, or with plain python."
+            )
     on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     waiting = {"timeout": PATIENCE} if expected > 1 else {}

@@ -1,9 +1,21 @@
 """Files written whole or not at all."""
 
+import errno
 import os
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
+
+import psutil
+
+MODEL_INDEX = "model_index.json"  # by which a folder is a model in diffusers' layout
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+# How libraries word it that turn the system's error into one of their own; the last is what torch says of every
+# write of its own that fails.
+FULL_DISK_WORDS = ("no space left", "os error 28", "disk quota exceeded", "inline_container.cc")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -18,3 +30,35 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sweep_unfinished(folder: Path, name: str) -> None:
+    """Deletes what killed processes left of the files and folders that runs called `name` write."""
+    file = re.compile(rf"\.{re.escape(name)}[-_.].*\.(\d+)-\d+\.part")
+    tree = re.compile(rf"\.({re.escape(name)}(-\d{{6,}}|-step\d{{8,}})?(-ema)?)\.(part|gone)")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        writer = file.fullmatch(path.name)
+        if writer and not psutil.pid_exists(int(writer[1])):
+            path.unlink(missing_ok=True)
+        model = tree.fullmatch(path.name)
+        # While a model takes another's place, its index is away; then both are of use to a person.
+        if model and path.is_dir() and (not (folder / model[1]).exists() or (folder / model[1] / MODEL_INDEX).exists()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Makes of every error that says that the disk is full, in whatever words, an OSError that names `path`."""
+    try:
+        yield
+    except Exception as error:
+        if is_full_disk(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether `error` says that there is no room left on a disk."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL_DISK
+    return any(words in str(error).lower() for words in FULL_DISK_WORDS)

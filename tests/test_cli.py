@@ -156,3 +156,16 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     assert missing_files("--lora", [tmp_path / "a", tmp_path / "b"]) == [f"--lora: there is no file {tmp_path / 'b'}."]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "a/toy.safetensors"), "error: a/toy.safetensors: the disk is full"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "error: the disk is full"),
+    ],
+)
+def test_a_full_disk_is_a_sentence(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(error) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(said) and "Make room" in told and "Traceback" not in told

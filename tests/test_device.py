@@ -38,6 +38,15 @@ def test_processes_that_do_not_see_each_other_are_refused(monkeypatch: pytest.Mo
         start_compute("no")
 
 
+@pytest.mark.parametrize("word", device.SPLITTERS)
+def test_what_would_be_passed_over_is_refused(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv(word, "true")
+    with pytest.raises(InputError, match=f"asks for {device.SPLITTERS[word]}, which splits a model .*ddp.yaml"):
+        start_compute("no")
+    monkeypatch.setenv(word, "false")
+    start_compute("no")
+
+
 class TwoProcesses(Compute):
     """Two processes of which the other has the same numbers."""
 

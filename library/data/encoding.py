@@ -94,6 +94,12 @@ def prepare_latents(
     return done
 
 
+def missing_latents(dataset: Dataset, cache: LatentCache) -> list[View]:
+    """Every view of a picture that a cache lacks."""
+    wanted = wanted_views(dataset)
+    return [view for each in wanted for view in each.views if not cache.path_of(each.picture, view).exists()]
+
+
 def prepare_masks(dataset: Dataset, cache: MaskCache, share: tuple[int, int] = (0, 1)) -> None:
     """Makes the small masks that the cache lacks. Raises InputError naming every mask that cannot be read."""
     masked = [wanted for wanted in wanted_views(dataset) if wanted.picture.mask] if dataset.has_masks else []

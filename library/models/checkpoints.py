@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from library.files import write_atomically
+from library.files import MODEL_INDEX, write_atomically
 from library.models.layout import FILES, STEMS, usual_config
 from library.models.original import to_open_clip, unet_tensors, vae_tensors
 from library.models.single_file import LAYOUTS, PREDICTS_V, STRUCTURE, STRUCTURE_KEYS, ZERO_SNR
@@ -98,15 +98,25 @@ def write_folder(
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         _fill_folder(unfinished, family, parts, configs, dtype)
-        if not folder.exists():
+        if folder.is_dir():
+            _replace_model(folder, unfinished)
+        else:
             unfinished.rename(folder)
-            return
-        for name in MODEL_FOLDERS:
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for path in unfinished.iterdir():
-            path.replace(folder / path.name)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _replace_model(folder: Path, new: Path) -> None:
+    """Puts a model in the place of one that is there; by names alone, and its index, which says what it is, last."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    gone.mkdir()
+    for name in (MODEL_INDEX, *MODEL_FOLDERS):
+        if (folder / name).exists():
+            (folder / name).rename(gone / name)
+    for path in sorted(new.iterdir(), key=lambda each: each.name == MODEL_INDEX):
+        path.replace(folder / path.name)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _fill_folder(
@@ -130,7 +140,7 @@ def _fill_folder(
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     if family != "sdxl":
         index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
-    _write_json(folder / "model_index.json", index)
+    _write_json(folder / MODEL_INDEX, index)
 
 
 def _scheduler(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,12 @@ class TrainingFields:
         "PEFT's layers and torch's autocast, as other trainers do.",
     )
     seed: int = option(42, "Where all random choices come from.", low=0, high=2**63 - 1)
+    skip_nonfinite_steps: int = option(
+        0,
+        "So many steps in a row may be left out because their loss or gradients are not finite numbers; 0 stops at "
+        "the first.",
+        low=0,
+    )
     dry_run: bool = option(False, "Checks everything, prints the plan and trains nothing.")
 
 

@@ -139,5 +139,7 @@ def _memory_mistakes(settings: Settings) -> Iterator[str]:
             "fused_backward_pass moves weights before the length of the whole gradient is known, so it cannot be "
             f"shortened; set max_grad_norm = 0, not {settings.max_grad_norm}, or leave it out."
         )
+    if settings.skip_nonfinite_steps:
+        yield "fused_backward_pass moves weights before a step can be left out; leave out skip_nonfinite_steps, or it."
     if settings.mixed_precision == "fp16":
         yield "fused_backward_pass cannot undo the scaling of fp16's loss; set mixed_precision to bf16 or no."

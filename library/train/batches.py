@@ -18,6 +18,7 @@ from library.settings import Settings
 from library.train.caption_weights import caption_weigher
 from library.train.latents import Latents, Reading
 from library.train.plan import Plan
+from library.train.signals import leave_signals_to_the_run, signals_later
 from library.train.step import Batch
 from library.train.vae import Vae
 
@@ -110,6 +111,7 @@ class Batches:
             weights=torch.tensor(weights).to(device, non_blocking=True),
             draws=[dataset.draw_seed(sample, part.epoch) for sample in part.samples],
             mask=mask,
+            names=[str(sample.picture.path) for sample in part.samples],
             sizes=torch.tensor(sizes, dtype=torch.float32).to(device, non_blocking=True),
         )
 
@@ -120,7 +122,9 @@ class Batches:
         if not self.workers:
             return self._read_by_threads(parts)
         pinned = self.compute.device.type == "cuda"
-        return iter(DataLoader(_Slices(self.latents, parts), None, num_workers=self.workers, pin_memory=pinned))
+        slices, deaf = _Slices(self.latents, parts), leave_signals_to_the_run
+        with signals_later():
+            return iter(DataLoader(slices, None, num_workers=self.workers, pin_memory=pinned, worker_init_fn=deaf))
 
     def _read_by_threads(self, parts: Sequence[Slice]) -> Iterator[Reading]:
         waiting: deque[Future[Reading]] = deque()

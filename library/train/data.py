@@ -21,6 +21,7 @@ from library.settings import DatasetTable, ResolvedSubset, Settings, SubsetTable
 from library.settings.tables import resolve_subset
 from library.train.embedding import check_word
 from library.train.identifier import check_identifier, with_prompts
+from library.train.room import check_cache_room
 from library.train.vae import Vae
 
 
@@ -100,6 +101,8 @@ def encode_pictures(settings: Settings, datasets: Sequence[Dataset], vae: Vae, c
     while True:
         # The number format changes the latents a little, so each has entries of its own.
         latents = LatentCache(folder, f"{fingerprint} {vae.dtype} {compute.device.type}")
+        if compute.is_main:
+            check_cache_room(datasets, latents)
         if not compute.any(_overflows(settings, datasets, vae, latents, compute)):
             break
         vae.use_float32()

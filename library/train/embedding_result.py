@@ -8,7 +8,7 @@ from library.models.embeddings import WORD_ENTRY, embedding_tensors, write_embed
 from library.settings import Settings
 from library.settings.whole_checks import EMBEDDING_ENDING, places
 from library.train.embedding import NewWord
-from library.train.results import SAVE_DTYPES, AdapterResult
+from library.train.results import SAVE_DTYPES, AdapterResult, size_of
 from library.weights import tensors_sha256
 
 IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"  # what the standard has all embeddings say
@@ -38,6 +38,10 @@ class EmbeddingResult:
         }
         write_embedding(path, embedding, own, dtype)
 
+    def size(self) -> int:
+        """Bytes of one file, about."""
+        return size_of(self.settings, self.word.state_dict().values())
+
 
 @dataclass(frozen=True)
 class PivotResult:
@@ -53,6 +57,10 @@ class PivotResult:
             self.embedding.write(path, facts)
         else:
             self.adapter.write(path, _with_word(facts, self.embedding.word.word))
+
+    def size(self) -> int:
+        """Bytes of the larger file, about."""
+        return max(self.adapter.size(), self.embedding.size())
 
 
 def how_to_use(settings: Settings, stem: Path) -> str | None:

@@ -1,14 +1,15 @@
 """What happens between the steps: validation, previews, checkpoints and states."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from library.adapters.metadata import TrainingFacts
+from library.files import naming_full_disk
 from library.settings import Settings
-from library.train.outputs import Outputs
+from library.train.outputs import Outputs, state_folder
 from library.train.preview import Previews
 from library.train.report import Report
 from library.train.state import State
@@ -45,36 +46,58 @@ class Events:
             self._validate(step)
         if _is_due(step, settings.sample_every_n_steps):
             self._preview(step, f"{step:06d}")
-        if _is_due(step, settings.save_every_n_steps) and step < self.training.plan.steps:
-            path = self.outputs.step_file(step)
-            self.outputs.note_step(step, path)
-            self._save(path, step, settings.save_state)
-            if self.training.compute.is_main:
-                self.outputs.clear_steps(step)
 
     def after_epoch(self, step: int, epoch: int) -> None:
         """What the settings `..._every_n_epochs` ask for, when `epoch` epochs are finished."""
-        settings, plan = self.settings, self.training.plan
+        settings = self.settings
         self.report.epoch(step)
         if _is_due(epoch, settings.validate_every_n_epochs):
             self._validate(step)
         if _is_due(epoch, settings.sample_every_n_epochs):
             self._preview(step, f"e{epoch:06d}")
-        if _is_due(epoch, plan.save_every_epochs) and step < plan.steps:
-            path = self.outputs.epoch_file(epoch)
-            self.outputs.note_epoch(epoch, path)
-            self._save(path, step, settings.save_state)
-            if self.training.compute.is_main:
-                self.outputs.clear_epochs()
+
+    def save_due(self, step: int) -> None:
+        """What the settings `save_every_n_...` ask for, after all else of the step.
+
+        A run that goes on from one of the states does not come here again: so they are written when all results are.
+        """
+        due = self._due(step)
+        if not due:
+            return
+        self.outputs.note(due, step, self.training.plan.position(step)[0])
+        self._save(due, step, self.settings.save_state)
+        if self.training.compute.is_main:
+            self.outputs.clear()
+
+    def at_resume(self, step: int) -> None:
+        """Finishes what the run may have been killed in: states beside the one that it goes on from, and clearing."""
+        if not self.training.compute.is_main:
+            return
+        missing = [path for path in self._due(step) if not state_folder(path).exists()]
+        if self.settings.save_state:
+            self._save_states(missing, step)
+        self.outputs.clear()
 
     def at_stop(self, step: int) -> None:
         """A signal came: keeps the result of now and the state to go on from."""
-        self._save(self.outputs.step_file(step), step, with_state=True)
+        self._save([self.outputs.step_file(step)], step, with_state=True)
 
     def at_end(self, step: int) -> None:
         """The finished result."""
         settings = self.settings
-        self._save(self.outputs.final_file, step, settings.save_state or settings.save_state_on_train_end)
+        self._save([self.outputs.final_file], step, settings.save_state or settings.save_state_on_train_end)
+
+    def _due(self, step: int) -> list[Path]:
+        """The numbered results of a step; that of the last one is the finished result."""
+        plan, found = self.training.plan, []
+        if step == plan.steps:
+            return []
+        if _is_due(step, self.settings.save_every_n_steps):
+            found.append(self.outputs.step_file(step))
+        epoch, rest = plan.position(step)
+        if rest == 0 and _is_due(epoch, plan.save_every_epochs):
+            found.append(self.outputs.epoch_file(epoch))
+        return found
 
     def _validate(self, step: int) -> None:
         if self.validation is None:
@@ -100,24 +123,36 @@ class Events:
             self.outputs.save_picture(path, preview)
             self.report.picture(step, f"preview/{preview.number:02d}", preview.image, preview.prompt.text)
 
-    def _save(self, path: Path, step: int, with_state: bool) -> None:
-        """Writes the result of now, and the state beside it if asked for."""
-        training = self.training
+    def _save(self, paths: Sequence[Path], step: int, with_state: bool) -> None:
+        """Writes the result of now under these names, and the state beside each if asked for."""
         self.report.read()  # a loss that is no number stops the run here, before a broken file replaces a good one
-        if training.compute.is_main:
-            epoch = training.plan.position(step)[0]
-            losses = {"average": self.report.smoothed}
-            facts = replace(self.facts, steps=step, epoch=epoch, finished_at=time.time(), losses=losses)
-            with training.model.learner.averaged():
-                self._write(self.outputs.places(path), facts)
-            averages = training.model.learner.averages
-            if averages:
-                with averages.in_place():
-                    self._write(self.outputs.average_places(path), facts)
+        if self.training.compute.is_main:
+            for path in paths:
+                with naming_full_disk(path):
+                    self._save_result(path, step)
             if with_state:
+                self._save_states(paths, step)
+        self.training.compute.wait()
+
+    def _save_result(self, path: Path, step: int) -> None:
+        """Writes what was learned, and the average of the weights beside it where the run has one."""
+        training = self.training
+        epoch = training.plan.position(step)[0]
+        losses = {"average": self.report.smoothed}
+        facts = replace(self.facts, steps=step, epoch=epoch, finished_at=time.time(), losses=losses)
+        with training.model.learner.averaged():
+            self._write(self.outputs.places(path), facts)
+        averages = training.model.learner.averages
+        if averages:
+            with averages.in_place():
+                self._write(self.outputs.average_places(path), facts)
+
+    def _save_states(self, paths: Sequence[Path], step: int) -> None:
+        """Writes the state under each of these names."""
+        for path in paths:
+            with naming_full_disk(state_folder(path)):
                 folder = self.outputs.save_state(path, self._state(step))
-                self.report.say(f"step {step}: saved {folder} to resume from")
-        training.compute.wait()
+            self.report.say(f"step {step}: saved {folder} to resume from")
 
     def _write(self, places: Iterable[Path], facts: TrainingFacts) -> None:
         """Writes what the model is just now."""

@@ -35,7 +35,7 @@ FREE_WORDS = """
     cache_latents cache_text_encoder_outputs vae_batch_size cache_dir max_data_loader_n_workers skip_unreadable
     cache_variants no_half_vae conditioning_data_dir fused_backward_pass ema_device
     num_class_images class_image_steps class_image_guidance
-    training_comment no_metadata max_validation_steps
+    training_comment no_metadata max_validation_steps skip_nonfinite_steps
 """
 FREE_TO_CHANGE = frozenset(FREE_WORDS.split())
 FREE_PREFIXES = ("output_", "save_", "sample_", "log", "metadata_", "validate_")

@@ -14,6 +14,7 @@ from library.train.captions import captions_of_run, warn_of_cut_captions
 from library.train.data import Datasets, encode_pictures, open_datasets
 from library.train.events import Events
 from library.train.facts import run_identity, training_facts
+from library.train.health import Health
 from library.train.model import Model
 from library.train.objective import check_prediction, make_objective
 from library.train.outputs import Outputs
@@ -22,6 +23,7 @@ from library.train.preview import preview_prompts
 from library.train.prior import prior_texts
 from library.train.resume import find_state
 from library.train.run import make_previews, open_report
+from library.train.saves import check_output_room
 from library.train.state import State
 from library.train.training import Training
 from library.train.vae import Vae, open_vae
@@ -87,10 +89,12 @@ def arrange(job: Job, encoded: Encoded, model: Model) -> Events:
     """What happens in a step, and between the steps."""
     settings, plan, compute = job.settings, job.plan, job.compute
     objective = make_objective(settings, job.family, compute)
+    health = Health(settings.skip_nonfinite_steps, is_scaled=settings.mixed_precision == "fp16")
+    check_output_room(settings, model, plan, compute, job.state)
     return Events(
         settings=settings,
-        training=Training(model, encoded.batches, objective, plan, compute, settings.seed),
-        report=open_report(settings, compute, plan.steps, job.state),
+        training=Training(model, encoded.batches, objective, plan, compute, settings.seed, health),
+        report=open_report(settings, compute, plan.steps, job.state, health),
         outputs=Outputs(settings),
         previews=make_previews(job.prompts, model, encoded.vae, compute),
         validation=make_validation(settings, encoded.watched, objective),

@@ -38,6 +38,7 @@ class Learner:
     spans: Mapping[str, range] = field(default_factory=dict)
     one_by_one: OneByOne | None = None
     averages: Ema | None = None
+    skips: bool = False  # steps whose gradients are not finite
 
     def __post_init__(self) -> None:
         self._choose()
@@ -67,6 +68,11 @@ class Learner:
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        # The scaler of fp16 looks for itself. Asking waits for the device, so only who wants it does.
+        if self.skips and not self.scaler.is_enabled() and not norm.isfinite():
+            for parameter in learning:
+                parameter.grad = None
+            return norm
         if self.max_grad_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(learning, self.max_grad_norm, norm)
         if self.one_by_one:
@@ -158,7 +164,8 @@ def build_learner(
     scaler.scale(torch.zeros((), device=compute.device))  # makes its tensors, also where a first step has no samples
     spans = _stopped(settings, rates, spans, steps)
     clip, averages = settings.max_grad_norm, _averages(settings, learned, compute)
-    learner = Learner(learned, optimizer, schedule, scaler, compute, clip, spans, one_by_one, averages)
+    skips = settings.skip_nonfinite_steps > 0
+    learner = Learner(learned, optimizer, schedule, scaler, compute, clip, spans, one_by_one, averages, skips)
     if one_by_one and settings.fused_backward_pass:
         one_by_one.step_in_backward()
     return learner

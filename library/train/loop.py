@@ -26,6 +26,7 @@ def run_training(training: Training, report: Report, events: Events, step: int, 
             events.after_step(step)
             if plan.position(step)[1] == 0:
                 events.after_epoch(step, epoch + 1)
+            events.save_due(step)
             if step == plan.steps:
                 break
             if training.compute.any(stop.asked):

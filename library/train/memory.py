@@ -31,7 +31,8 @@ def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, shapes
         lasting = [each for module in _resident(model) for each in (*module.parameters(), *module.buffers())]
         fixed = sum(each.nbytes for each in (*lasting, *averages) if each.device.type != "cpu")
     largest = max(shapes, key=lambda shape: shape.size[0] * shape.size[1] * shape.batch_size)
-    return (fixed + _states(model, settings, compute.device) + _passing(model, compute, settings, largest)) / 1e9
+    moving = optimizer_bytes(model, settings, compute.device) + _passing(model, compute, settings, largest)
+    return (fixed + moving) / 1e9
 
 
 def _passing(model: Model, compute: Compute, settings: Settings, shape: Shape) -> int:
@@ -59,7 +60,7 @@ def _passing(model: Model, compute: Compute, settings: Settings, shape: Shape) -
     return max(moments)
 
 
-def _states(model: Model, settings: Settings, device: torch.device) -> float:
+def optimizer_bytes(model: Model, settings: Settings, device: torch.device) -> float:
     """Bytes of the optimizer's state for all that learns."""
     numbers: Counter[tuple[int, ...]] = Counter()
     for parameter in model.learner.parameters:

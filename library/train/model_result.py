@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from library.adapters.metadata import TrainingFacts, training_metadata
 from library.models.family import Family
 from library.models.saving import save_model
@@ -22,6 +24,16 @@ class ModelResult:
 
     def write(self, path: Path, facts: TrainingFacts) -> None:
         """Writes the weights of now, as one file or as a folder as the name ends, and reads them back."""
-        precision = self.settings.save_precision or ("bf16" if self.settings.full_bf16 else None)
         metadata = training_metadata(replace(facts, network_module=None))
-        save_model(path, self.family, self.whole.tensors(), SAVE_DTYPES[precision], metadata)
+        save_model(path, self.family, self.whole.tensors(), self._dtype(), metadata)
+
+    def size(self) -> int:
+        """Bytes of one file, about."""
+        numbers = 0
+        for part in ("unet", "vae", *self.family.text_parts):
+            tensors = self.whole.tensors().get(part) or self.family.part_tensors(part)
+            numbers += sum(each.numel() for each in tensors.values())
+        return numbers * self._dtype().itemsize
+
+    def _dtype(self) -> torch.dtype:
+        return SAVE_DTYPES[self.settings.save_precision or ("bf16" if self.settings.full_bf16 else None)]

@@ -1,18 +1,20 @@
 """Everything that a run writes into its output folder: names, checkpoints, states, and what is cleared away."""
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from library.files import sweep_unfinished
 from library.log import say
 from library.models.drawing import save_png
 from library.models.prompts import webui_text
 from library.settings import Settings, write_settings
 from library.settings.whole_checks import places
 from library.train.preview import Preview
-from library.train.state import State, save_state
+from library.train.state import State, remove_folder, save_state, sweep
+
+NOTHING_WRITTEN: Mapping[str, Any] = {"epoch_files": [], "step_files": []}
 
 
 @dataclass
@@ -61,8 +63,11 @@ class Outputs:
         """The resolved settings, which are a valid --config."""
         return self.folder / f"{self.settings.output_name}.toml"
 
-    def write_settings(self) -> None:
-        """Writes the resolved settings."""
+    def begin(self) -> None:
+        """Takes away what killed runs of this name left half written, and writes the resolved settings."""
+        sweep(self.folder, self.settings.output_name)
+        sweep_unfinished(self.folder, self.settings.output_name)
+        sweep_unfinished(self.folder / "sample", self.settings.output_name)
         write_settings(self.settings, self.settings_file)
 
     def save_picture(self, path: Path, preview: Preview) -> None:
@@ -76,24 +81,17 @@ class Outputs:
         save_state(path, state)
         return path
 
-    def note_epoch(self, epoch: int, path: Path) -> None:
-        """Remembers an epoch file, before it is written, so that the state beside it knows of it too."""
-        self._epoch_files.append((epoch, path))
+    def note(self, paths: Sequence[Path], step: int, epoch: int) -> None:
+        """Remembers numbered results, before they are written, so that the states beside them know of them too."""
+        if self.step_file(step) in paths:
+            self._step_files.append((step, self.step_file(step)))
+        if self.epoch_file(epoch) in paths:
+            self._epoch_files.append((epoch, self.epoch_file(epoch)))
 
-    def note_step(self, step: int, path: Path) -> None:
-        """Remembers a step file, before it is written."""
-        self._step_files.append((step, path))
-
-    def clear_epochs(self) -> None:
-        """Removes old epoch files; the last `save_last_n_epochs` of them stay, as in sd-scripts."""
-        files, states = self.settings.save_last_n_epochs, self.settings.save_last_n_epochs_state
-        numbers = [number for number, _ in self._epoch_files]
-        self._clear(self._epoch_files, _count_limit(numbers, files), _count_limit(numbers, states or files))
-
-    def clear_steps(self, step: int) -> None:
-        """Removes old step files; those of the last `save_last_n_steps` steps stay, as in sd-scripts."""
-        files, states = self.settings.save_last_n_steps, self.settings.save_last_n_steps_state
-        self._clear(self._step_files, _span_limit(step, files), _span_limit(step, states or files))
+    def clear(self) -> None:
+        """Removes all that is old."""
+        self._clear_epochs()
+        self._clear_steps()
 
     def remember(self) -> dict[str, Any]:
         """The files written so far, for the state."""
@@ -103,9 +101,23 @@ class Outputs:
         }
 
     def restore(self, written: Mapping[str, Any]) -> None:
-        """Takes over the files of the run that is resumed."""
-        self._epoch_files = [(number, self.folder / name) for number, name in written["epoch_files"]]
-        self._step_files = [(number, self.folder / name) for number, name in written["step_files"]]
+        """Takes over the files of the run that is resumed; those of another output name stay that run's."""
+        self._epoch_files = _taken_over(written["epoch_files"], self.epoch_file)
+        self._step_files = _taken_over(written["step_files"], self.step_file)
+
+    def _clear_epochs(self) -> None:
+        """Removes old epoch files; the last `save_last_n_epochs` of them stay, as in sd-scripts."""
+        files, states = self.settings.save_last_n_epochs, self.settings.save_last_n_epochs_state
+        numbers = [number for number, _ in self._epoch_files]
+        self._clear(self._epoch_files, _count_limit(numbers, files), _count_limit(numbers, states or files))
+
+    def _clear_steps(self) -> None:
+        """Removes old step files; those of the last `save_last_n_steps` steps stay, as in sd-scripts."""
+        if not self._step_files:
+            return
+        step = self._step_files[-1][0]
+        files, states = self.settings.save_last_n_steps, self.settings.save_last_n_steps_state
+        self._clear(self._step_files, _span_limit(step, files), _span_limit(step, states or files))
 
     def _clear(self, files: list[tuple[int, Path]], oldest_file: int, oldest_state: int) -> None:
         """Removes files and states that are older than what stays."""
@@ -116,6 +128,11 @@ class Outputs:
                 _remove(each)
             if not any(each.exists() for each in (*results, state)):
                 files.remove((number, path))
+
+
+def _taken_over(written: Sequence[Sequence[Any]], named: Callable[[int], Path]) -> list[tuple[int, Path]]:
+    """The files, with their numbers, that are named as this run names its own."""
+    return [(number, named(number)) for number, name in written if named(number).name == name]
 
 
 def state_folder(model_file: Path) -> Path:
@@ -138,7 +155,7 @@ def _remove(path: Path) -> None:
     if not path.exists():
         return
     if path.is_dir():
-        shutil.rmtree(path)
+        remove_folder(path)
     else:
         path.unlink()
     say(f"removed {path}")

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from library.device import peak_memory_gb
+from library.train.health import Health
 
 SMOOTHING = 0.98
 
@@ -19,8 +20,17 @@ SMOOTHING = 0.98
 class Report:
     """Collects losses on the device and reads them every few steps, so that the device never waits for the CPU."""
 
-    def __init__(self, folder: Path | None, steps: int, first_step: int, read_every: int, device: torch.device) -> None:
-        """`folder` gets the TensorBoard files; None means that this process is silent."""
+    def __init__(
+        self,
+        folder: Path | None,
+        steps: int,
+        first_step: int,
+        read_every: int,
+        device: torch.device,
+        health: Health | None = None,
+    ) -> None:
+        """`folder` gets the TensorBoard files; None means that this process is silent. `health` judges the numbers."""
+        self.health = health or Health()
         self.folder, self.read_every, self.device = folder, read_every, device
         self.average, self.average_weight = 0.0, 0.0
         self._waiting: list[tuple[int, Tensor, Tensor, dict[str, float]]] = []
@@ -56,22 +66,20 @@ class Report:
     def read(self) -> None:
         """Reads the waiting losses in one transfer, writes them down and raises if training has gone astray.
 
-        Raises FloatingPointError at a loss that is not a finite number.
+        Raises FloatingPointError at losses and gradients that are no finite numbers, as `Health` says.
         """
         if not self._waiting:
             return
         values = torch.stack([torch.stack((loss, norm)) for _, loss, norm, _ in self._waiting]).float().cpu()
-        for (step, _, _, rates), (loss, norm) in zip(self._waiting, values.tolist(), strict=True):
-            if not np.isfinite(loss):  # an infinite norm alone is fp16's loss scaling at work
-                self._waiting.clear()
-                raise FloatingPointError(f"step {step}: the loss is {loss}")
+        waiting, self._waiting = self._waiting, []
+        for (step, _, _, rates), (loss, norm) in zip(waiting, values.tolist(), strict=True):
+            if not self.health.judge(step, loss, norm):
+                continue
             self.average = SMOOTHING * self.average + (1 - SMOOTHING) * loss
             self.average_weight = SMOOTHING * self.average_weight + (1 - SMOOTHING)
             self._epoch_losses.append(loss)
             self.scalars(step, {"loss/current": loss, "loss/average": self.smoothed, "norm/gradient": norm, **rates})
-        last = self._waiting[-1][0]
-        self._waiting.clear()
-        self._show(last)
+        self._show(waiting[-1][0])
 
     def _show(self, step: int) -> None:
         now = time.perf_counter()
@@ -111,8 +119,10 @@ class Report:
             self._bar.write(message)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs for curves without a break."""
+        """What a resumed run needs for curves without a break; the points so far are on the disk then."""
         self.read()
+        if self._writer:
+            self._writer.flush()
         return {
             "average": self.average,
             "average_weight": self.average_weight,

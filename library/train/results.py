@@ -1,10 +1,12 @@
 """How what was learned becomes a file."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from library.adapters.metadata import TrainingFacts, save_adapter, training_metadata
 from library.adapters.network import Network
@@ -12,6 +14,7 @@ from library.lookup import ADAPTERS, resolve
 from library.settings import Settings
 
 SAVE_DTYPES = {None: torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+METADATA_BYTES = 50_000
 
 
 class Result(Protocol):
@@ -21,6 +24,9 @@ class Result(Protocol):
 
     def write(self, path: Path, facts: TrainingFacts) -> None:
         """Writes what has been learned so far, whole or not at all, and reads it back."""
+
+    def size(self) -> int:
+        """Bytes of one file, about."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,15 @@ class AdapterResult:
         )
         dtype, layout = SAVE_DTYPES[settings.save_precision], settings.save_model_as
         save_adapter(path, self.network.state_dict(), training_metadata(facts), dtype, layout)
+
+    def size(self) -> int:
+        """Bytes of one file, about."""
+        return size_of(self.settings, self.network.state_dict().values())
+
+
+def size_of(settings: Settings, tensors: Iterable[Tensor]) -> int:
+    """Bytes of a file of these tensors, with metadata of usual length."""
+    return METADATA_BYTES + sum(each.numel() for each in tensors) * SAVE_DTYPES[settings.save_precision].itemsize
 
 
 def network_arguments(settings: Settings) -> dict[str, str]:

@@ -1,32 +1,32 @@
 """Going on from a saved state, exactly as if the run had never stopped."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from library.errors import InputError
-from library.log import say
+from library.log import say, warn
 from library.settings import Settings
 from library.train.events import Events
+from library.train.outputs import NOTHING_WRITTEN
 from library.train.plan import Plan
-from library.train.state import State, load_state, newest_state
+from library.train.state import DamagedState, State, load_state, own_states, state_folders
 
 
 def find_state(settings: Settings, plan: Plan, identity: Mapping[str, Any]) -> State | None:
     """The state that `resume` names, or with "auto" the newest one of this output name, if there is any.
 
-    Raises InputError if it is damaged, made with other settings, or leaves nothing to do.
+    Raises InputError if it was made with other settings, if it is damaged, with "auto" only where no older one is
+    whole, and if it leaves nothing to do.
     """
     if not settings.resume:
         return None
-    if settings.resume == "auto":
-        folder = newest_state(settings.output_dir, settings.output_name)
-        if folder is None:
-            say(f"resume: there is no state of {settings.output_name} in {settings.output_dir} yet; starting anew.")
-            return None
-    else:
-        folder = Path(settings.resume)
-    state = load_state(folder, identity)
+    found = _newest(settings, identity) if settings.resume == "auto" else _named(Path(settings.resume), identity)
+    if found is None:
+        say(f"resume: there is no state of {settings.output_name} in {settings.output_dir} yet; starting anew.")
+        return None
+    folder, state = found
     step = state.progress["step"]
     if step >= plan.steps:
         raise InputError(
@@ -34,12 +34,36 @@ def find_state(settings: Settings, plan: Plan, identity: Mapping[str, Any]) -> S
             "raise max_train_epochs or max_train_steps to go on."
         )
     say(f"going on from {folder}, step {step} of {plan.steps}.")
+    if folder.resolve().parent != Path(settings.output_dir).resolve():
+        # What lies under the same names in this run's own folder is somebody else's.
+        state = replace(state, progress={**state.progress, "written": NOTHING_WRITTEN})
     return state
+
+
+def _named(folder: Path, identity: Mapping[str, Any]) -> tuple[Path, State]:
+    return folder, load_state(folder, identity)
+
+
+def _newest(settings: Settings, identity: Mapping[str, Any]) -> tuple[Path, State] | None:
+    """The newest whole state of this output name with its folder; None where there is none, not even a damaged one."""
+    for folder in own_states(settings.output_dir, settings.output_name):
+        try:
+            return folder, load_state(folder, identity)
+        except DamagedState as damage:
+            warn(f"{damage} It is passed over.")
+    if state_folders(settings.output_dir, settings.output_name):
+        raise InputError(
+            f"resume: every state of {settings.output_name} in {settings.output_dir} is damaged; delete these folders "
+            "to start anew."
+        )
+    return None
 
 
 def restore(state: State, events: Events) -> int:
     """Puts weights, optimizer and curves back; returns the number of finished steps."""
+    step = int(state.progress["step"])
     events.training.model.learner.restore(state.weights, state.optimizer)
     events.report.restore(state.progress["report"])
     events.outputs.restore(state.progress["written"])
-    return int(state.progress["step"])
+    events.at_resume(step)
+    return step

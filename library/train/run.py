@@ -3,35 +3,39 @@
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 from library.data.dataset import Dataset
 from library.device import Compute, peak_memory_gb
-from library.log import say
+from library.log import say, warn
 from library.models.drawing import Painter
 from library.models.prompts import Prompt
 from library.settings import Settings
 from library.settings.writing import settings_text
 from library.train.embedding_result import how_to_use
 from library.train.events import Events
+from library.train.health import Health
 from library.train.loop import run_training
 from library.train.model import Model
 from library.train.preview import Previews
 from library.train.report import Report
 from library.train.resume import restore
 from library.train.signals import StopRequest
-from library.train.state import State
+from library.train.state import State, own_states
 from library.train.vae import Vae
 
 
-def open_report(settings: Settings, compute: Compute, steps: int, state: State | None) -> Report:
+def open_report(
+    settings: Settings, compute: Compute, steps: int, state: State | None, health: Health | None = None
+) -> Report:
     """The progress bar and TensorBoard; a resumed run goes on in the folder it began in, if that is still there."""
     if not compute.is_main:
-        return Report(None, steps, 0, settings.log_every_n_steps, compute.device)
+        return Report(None, steps, 0, settings.log_every_n_steps, compute.device, health)
     first = state.progress["step"] if state else 0
     before = Path(state.progress["log_folder"]) if state else None
     folder = before if before and before.is_dir() else new_log_folder(settings)
-    report = Report(folder, steps, first, settings.log_every_n_steps, compute.device)
+    report = Report(folder, steps, first, settings.log_every_n_steps, compute.device, health)
     report.text("settings", "```toml\n" + settings_text(settings) + "\n```")
     return report
 
@@ -39,7 +43,10 @@ def open_report(settings: Settings, compute: Compute, steps: int, state: State |
 def new_log_folder(settings: Settings) -> Path:
     """`{logging_dir}/{log_prefix}{name}-{date}`, one for each run so that TensorBoard can compare them."""
     name = f"{settings.log_prefix or ''}{settings.log_tracker_name or settings.output_name}"
-    return settings.logging_dir / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    first = settings.logging_dir / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    # Two runs may begin in the same second.
+    others = (first.with_name(f"{first.name}-{number}") for number in count(2))
+    return next(folder for folder in chain([first], others) if not folder.exists())
 
 
 def make_previews(prompts: Sequence[Prompt], model: Model, vae: Vae, compute: Compute) -> Previews | None:
@@ -54,15 +61,25 @@ def make_previews(prompts: Sequence[Prompt], model: Model, vae: Vae, compute: Co
     return Previews(open_painter, prompts, model.reader, compute)
 
 
+def _tell_what_is_left(settings: Settings) -> None:
+    """After a run that cannot go on: where another may begin."""
+    newest = next(own_states(settings.output_dir, settings.output_name), None)
+    if newest:
+        warn(f'what was saved before is whole; resume = "auto" goes on from {newest}.')
+
+
 def run(settings: Settings, events: Events, state: State | None, dataset: Dataset) -> int:
     """Trains from the start or from `state` to the end, and tells what was made; returns the exit status."""
     training, report = events.training, events.report
-    first = restore(state, events) if state else 0
     if training.compute.is_main:
-        events.outputs.write_settings()
+        events.outputs.begin()
+    first = restore(state, events) if state else 0
     began, stop = time.perf_counter(), StopRequest()
     try:
         status = run_training(training, report, events, first, stop)
+    except (FloatingPointError, OSError):
+        _tell_what_is_left(settings)
+        raise
     finally:
         stop.close()
         report.close()

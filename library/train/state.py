@@ -14,11 +14,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from library.errors import InputError
+from library.log import warn
 from library.weights import file_sha256
 
 MANIFEST = "state.json"
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.pt"
+FILES = (WEIGHTS, OPTIMIZER)
+
+UNFINISHED = ".partial"  # behind a folder's name while it is written
+REPLACED = ".old"  # while another takes its place
+GONE = ".gone"  # while it is deleted
+
+
+class DamagedState(InputError):
+    """A state folder in which something is missing or not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -38,37 +48,79 @@ class State:
 def save_state(folder: Path, state: State) -> None:
     """Writes into a staging folder, the manifest last, then renames it to `folder`.
 
-    A process that is killed at any moment leaves either the old folder, or the new one, never half of one.
+    A process that is killed at any moment leaves either the old folder, or the new one, never half of one; one that
+    fails leaves nothing of the new one.
     """
-    staging = folder.with_name(f".{folder.name}.partial")
+    staging = _beside(folder, UNFINISHED)
     shutil.rmtree(staging, ignore_errors=True)
+    try:
+        _write(staging, state)
+        # Renamed and not deleted, for that takes time; where only this one is left, `own_states` knows it.
+        replaced = _beside(folder, REPLACED)
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _flush(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write(staging: Path, state: State) -> None:
     staging.mkdir(parents=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
     save_file(weights, staging / WEIGHTS)
     torch.save(dict(state.optimizer), staging / OPTIMIZER)
     files = {}
-    for name in (WEIGHTS, OPTIMIZER):
+    for name in FILES:
         _flush(staging / name)
         files[name] = file_sha256(staging / name)
     manifest = {"progress": dict(state.progress), "identity": dict(state.identity), "files": files}
     (staging / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     _flush(staging / MANIFEST)
     _flush(staging)
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
-    _flush(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Deletes a folder that nobody is to find half deleted: it loses its name first."""
+    gone = _beside(folder, GONE)
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(output_dir: Path, output_name: str) -> None:
+    """Deletes what killed runs of this output name left of states that they were writing or deleting."""
+    left = re.compile(rf"\.({_own_names(output_name)})(\{UNFINISHED}|\{REPLACED}|\{GONE})")
+    for folder in output_dir.iterdir() if output_dir.is_dir() else ():
+        found = left.fullmatch(folder.name)
+        # A replaced one stays while it is the only one.
+        if found and (found[3] != REPLACED or (output_dir / found[1]).exists()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f".{folder.name}{ending}")
+
+
+def _own_names(output_name: str) -> str:
+    """The names of this run's states, as a pattern."""
+    return rf"{re.escape(output_name)}(-\d{{6,}}|-step\d{{8,}})?-state"
 
 
 def load_state(folder: Path, identity: Mapping[str, Any]) -> State:
     """Reads a state and checks that it is whole and belongs to this run.
 
-    Raises InputError if a file is missing or damaged, or if a setting that decides the result has changed since.
+    Raises DamagedState if a file is missing or damaged, and InputError if a setting that decides the result has
+    changed since.
     """
     manifest = _read_manifest(folder)
-    for name, digest in manifest["files"].items():
+    for name in FILES:
         path = folder / name
-        if not path.is_file() or file_sha256(path) != digest:
-            raise InputError(f"resume: {path} is missing or damaged; resume from an earlier state folder.")
+        if not path.is_file() or file_sha256(path) != manifest["files"].get(name):
+            raise DamagedState(f"resume: {path} is missing or damaged; resume from an earlier state folder.")
     before = manifest["identity"]
     now = json.loads(json.dumps(dict(identity)))
     changes = "; ".join(change for key in now for change in _changes(key, before.get(key), now[key]))
@@ -98,28 +150,38 @@ def _are_tables(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-def newest_state(output_dir: Path, output_name: str) -> Path | None:
-    """The whole state folder of this output name that is furthest on, for `resume = "auto"`."""
+def state_folders(output_dir: Path, output_name: str) -> list[Path]:
+    """The folders that are named as states of this output name."""
     found = []
-    own = re.compile(rf"{re.escape(output_name)}(-\d{{6,}}|-step\d{{8,}})?-state")
+    own = re.compile(rf"({_own_names(output_name)})|\.({_own_names(output_name)})\{REPLACED}")
     for folder in output_dir.iterdir() if output_dir.is_dir() else ():
-        if not own.fullmatch(folder.name):
-            continue
+        name = own.fullmatch(folder.name)
+        # A run that was killed while one state took another's place may have left this one alone.
+        if name and not (name[3] and (output_dir / name[3]).exists()):
+            found.append(folder)
+    return found
+
+
+def own_states(output_dir: Path, output_name: str) -> Iterator[Path]:
+    """The states of this output name, the furthest on first; those of which nothing can be told are warned of."""
+    found = []
+    for folder in state_folders(output_dir, output_name):
         try:
             found.append((_read_manifest(folder)["progress"]["step"], folder.name, folder))
-        except InputError:
-            continue
-    return max(found)[2] if found else None
+        except DamagedState as damage:
+            warn(f"{damage} It is passed over.")
+    return (folder for _, _, folder in sorted(found, reverse=True))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict) or not {"progress", "identity", "files"} <= manifest.keys():
+        parts = [manifest[name] for name in ("progress", "identity", "files")]
+        if not all(isinstance(part, dict) for part in parts) or not isinstance(parts[0]["step"], int):
             raise ValueError("no state")
-    except (OSError, ValueError):
-        raise InputError(
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise DamagedState(
             f"resume: {folder} is no state folder of this program (there is no whole {MANIFEST} in it)."
         ) from None
     return manifest

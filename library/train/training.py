@@ -1,7 +1,7 @@
 """What a run is made of, and one step of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from library.device import Compute
 from library.seeds import derive_seed
 from library.train.batches import Batches
+from library.train.health import Health
 from library.train.model import Model
 from library.train.plan import Plan
 from library.train.step import Batch, Objective
@@ -24,6 +25,7 @@ class Training:
     plan: Plan
     compute: Compute
     seed: int
+    health: Health = field(default_factory=Health)
 
     def step(self, number: int, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
         """One update of the weights from this process's batches; returns the loss and the gradients' norm, scalars.
@@ -36,14 +38,16 @@ class Training:
         for part, batch in enumerate(batches):
             # Dropout is the one draw that torch makes by itself; seeded, it is the same after a resume.
             torch.manual_seed(derive_seed(self.seed, "dropout", number, part, self.compute.rank))
-            for loss in self._losses(batch):
+            for losses in self._losses(batch):
+                self.health.note(number + 1, batch.names, losses)
+                loss = losses.sum()
                 learner.backward(loss)
                 total += loss.detach()
         norm = learner.step()
         return self.compute.sum_over_processes(total), norm
 
     def _losses(self, batch: Batch) -> Iterator[Tensor]:
-        """The loss of a batch, and that of the prior where the run has one.
+        """The losses of a batch's samples, and those of the prior where the run has one.
 
         One after the other, so that what the first one's backward pass needs is gone before the second is computed.
         """
@@ -52,8 +56,8 @@ class Training:
             question = objective.question(model.family, batch)
             condition = model.reader.read(batch.captions)
             losses = objective.losses(model.family, model.unet, batch, condition, question)
-        yield losses.sum()
+        yield losses
         if model.prior:
             with model.number_format(self.compute):
                 losses = model.prior.losses(model, objective, batch, question)
-            yield losses.sum()
+            yield losses

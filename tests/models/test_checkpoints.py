@@ -259,3 +259,34 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
 def interrupt(*_: object, **__: object) -> None:
     """Ctrl+C."""
     raise KeyboardInterrupt
+
+
+def test_a_new_folder_comes_into_being_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one name, so that whoever is killed leaves a model or none."""
+    renamed: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda self, target: (renamed.append(Path(target).name), rename(self, target)))
+    write(tmp_path / "a", "sd1", torch.float16)
+    assert renamed.count("a") == 1 and open_family(str(tmp_path / "a")).name == "sd1"
+
+
+def test_a_folder_is_replaced_with_its_index_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is half replaced is no model, and both halves are there for a person; what else lay there stays."""
+    folder = write(tmp_path / "a", "sd1", torch.float16)
+    (folder / "notes.txt").write_text("mine")
+    replace = Path.replace
+
+    def stop(self: Path, target: Path) -> Path:
+        if self.name == "vae":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write(folder, "sd1", torch.float32)
+    assert not (folder / "model_index.json").exists() and (tmp_path / ".a.gone" / "model_index.json").exists()
+    write(folder, "sd1", torch.float32)
+    assert open_family(str(folder)).part_tensors("unet")["conv_in.weight"].dtype == torch.float32
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}

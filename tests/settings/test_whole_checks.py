@@ -45,6 +45,7 @@ LORA = "--network_module lora"
         (f"{FUSED} --optimizer_type AdamWScheduleFree", "moves the weights one by one, and AdamWScheduleFree may look"),
         (f"{FUSED} --optimizer_type torch.optim.Adam", "moves the weights one by one, and torch.optim.Adam may look"),
         (f"{FUSED} --gradient_accumulation_steps 4", "set gradient_accumulation_steps = 1, not 4, or leave it out."),
+        (f"{FUSED} --skip_nonfinite_steps 1", "moves weights before a step can be left out; leave out skip_nonfinite"),
         ("--fused_backward_pass", "so it cannot be shortened; set max_grad_norm = 0, not 1.0, or leave it out."),
         (f"{FUSED} --mixed_precision fp16", "cannot undo the scaling of fp16's loss; set mixed_precision to bf16"),
         ("--stop_text_encoder_training 5", "has nothing to stop, as no text encoder learns; set train_text_encoder"),

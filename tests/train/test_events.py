@@ -1,6 +1,7 @@
 """What happens between the steps, and when."""
 
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,12 +21,12 @@ class Recorder:
         self.told: list[tuple] = []
 
     def epoch_file(self, epoch: int) -> str:
-        return f"epoch {epoch}"
+        return Path(f"epoch {epoch}")
 
     def step_file(self, step: int) -> str:
-        return f"step {step}"
+        return Path(f"step {step}")
 
-    final_file = "final"
+    final_file = Path("final")
 
     def places(self, path) -> list[str]:
         return [path]
@@ -34,10 +35,10 @@ class Recorder:
         return [f"{path} average"]
 
     def write(self, path, facts) -> None:
-        self.told.append(("save", path, str(facts.steps), str(facts.epoch)))
+        self.told.append(("save", str(path), str(facts.steps), str(facts.epoch)))
 
     def save_state(self, path, state) -> str:
-        self.told.append(("state", path, state.progress["step"]))
+        self.told.append(("state", str(path), state.progress["step"]))
         return "a folder"
 
     def remember(self) -> dict:
@@ -62,10 +63,8 @@ class Recorder:
     def save_picture(self, path, preview) -> None:
         self.told.append(("picture", path))
 
-    def note_epoch(self, epoch, path) -> None:
-        self.told.append(("note", path))
-
-    note_step = note_epoch
+    def note(self, paths, step, epoch) -> None:
+        self.told.append(("note", *map(str, paths)))
 
     def __getattr__(self, name: str):
         return lambda *_: None
@@ -101,6 +100,7 @@ def test_steps(events_of) -> None:
     )
     for step in range(1, 7):
         events.after_step(step)
+        events.save_due(step)
     assert [told[1:] for told in recorder.told if told[0] == "save"] == [("step 2", "2", "1"), ("step 4", "4", "2")]
     assert [told for told in recorder.told if told[0] == "state"] == [("state", "step 2", 2), ("state", "step 4", 4)]
     assert [told[1] for told in recorder.told if told[0] == "picture"] == ["000003_0_7", "000006_0_7"]
@@ -113,19 +113,37 @@ def test_epochs(events_of) -> None:
     events, recorder = events_of(save_every_n_epochs=1, sample_every_n_epochs=3, validate_every_n_epochs=2)
     for epoch in (1, 2, 3):
         events.after_epoch(2 * epoch, epoch)
+        events.save_due(2 * epoch)
     # The last epoch's file is the finished one, which comes at the end.
     assert [told[1] for told in recorder.told if told[0] == "save"] == ["epoch 1", "epoch 2"]
     assert [told[1] for told in recorder.told if told[0] == "picture"] == ["e000003_0_7"]
     assert [told[1] for told in recorder.told if told[0] == "scalars"] == [4]
 
 
-def test_a_file_is_noted_before_its_state_is_written(events_of) -> None:
-    """So the state knows of the file beside it, and a resumed run clears it away in its time."""
+def test_results_come_before_states(events_of) -> None:
+    """Each state knows of all files, and whoever goes on from one of them misses none."""
     events, recorder = events_of(save_every_n_epochs=1, save_every_n_steps=1, save_state=True)
-    events.after_step(1)
-    events.after_epoch(2, 1)
-    kinds = [told[0] for told in recorder.told]
-    assert kinds == ["note", "save", "state"] * 2
+    events.save_due(2)
+    assert [told[:2] for told in recorder.told] == [
+        ("note", "step 2"),
+        ("save", "step 2"),
+        ("save", "epoch 1"),
+        ("state", "step 2"),
+        ("state", "epoch 1"),
+    ]
+    assert recorder.told[0] == ("note", "step 2", "epoch 1")
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_killed_between_two_states(events_of, tmp_path, monkeypatch, with_state: bool) -> None:
+    """The one that is missing is written when the run goes on."""
+    events, recorder = events_of(save_every_n_epochs=1, save_every_n_steps=1, save_state=with_state)
+    paths = {number: tmp_path / f"{number}.safetensors" for number in ("step", "epoch")}
+    monkeypatch.setattr(Recorder, "step_file", lambda self, step: paths["step"])
+    monkeypatch.setattr(Recorder, "epoch_file", lambda self, epoch: paths["epoch"])
+    (tmp_path / "step-state").mkdir()
+    events.at_resume(2)
+    assert recorder.told == ([("state", str(paths["epoch"]), 2)] if with_state else [])
 
 
 def test_the_average_is_written_beside(events_of) -> None:

@@ -97,6 +97,20 @@ def test_an_overflow_leaves_the_weights(settings_of, tiny, compute) -> None:
     assert learner.scaler.get_scale() == scale / 2
 
 
+@pytest.mark.parametrize("changes", [{}, {"mixed_precision": "bf16"}, {"ema": True}])
+def test_a_step_without_finite_gradients_is_left_out(settings_of, tiny, compute, changes: dict) -> None:
+    """But the schedule goes on, as after any step; and the next step is as good as ever."""
+    learner = learner_of(settings_of(skip_nonfinite_steps=1, lr_scheduler="linear", **changes), tiny, compute, 4)
+    before, rate = tiny.state_dict(), learner.rates()["lr/unet"]
+    learner.backward(sum(each.sum() for each in learner.parameters) * float("nan"))
+    assert not torch.isfinite(learner.step())
+    assert all(torch.equal(before[part], tensor) for part, tensor in tiny.state_dict().items())
+    assert not learner.optimizer.state and learner.rates()["lr/unet"] < rate
+    assert torch.isfinite(pull(learner))
+    assert all(tensor.isfinite().all() for tensor in tiny.state_dict().values())
+    assert not torch.equal(before["unet"], tiny.state_dict()["unet"])
+
+
 def test_text_encoders_stop_at_a_step(settings_of, tiny, compute) -> None:
     """From there on they are frozen, gradients and all; the UNet and the rates' course go on."""
     settings = settings_of(stop_text_encoder_training=2, lr_scheduler="linear")

@@ -54,9 +54,11 @@ def run(settings_of, dataset_of):
 
 WHOLE = [
     ("at_start",),
-    *[("step", 1), ("after_step", 1), ("step", 2), ("after_step", 2), ("after_epoch", 2, 1)],
-    *[("step", 3), ("after_step", 3), ("step", 4), ("after_step", 4), ("after_epoch", 4, 2)],
-    *[("step", 5), ("after_step", 5), ("at_end", 5)],
+    *[("step", 1), ("after_step", 1), ("save_due", 1)],
+    *[("step", 2), ("after_step", 2), ("after_epoch", 2, 1), ("save_due", 2)],
+    *[("step", 3), ("after_step", 3), ("save_due", 3)],
+    *[("step", 4), ("after_step", 4), ("after_epoch", 4, 2), ("save_due", 4)],
+    *[("step", 5), ("after_step", 5), ("save_due", 5), ("at_end", 5)],
 ]
 
 
@@ -70,11 +72,11 @@ def test_a_resumed_run_does_the_rest(run, first: int) -> None:
 
 
 def test_a_signal_ends_it_after_the_step(run) -> None:
-    assert run(stop_after=1) == (143, [*WHOLE[:3], ("at_stop", 1)])
+    assert run(stop_after=1) == (143, [*WHOLE[:4], ("at_stop", 1)])
 
 
 def test_at_the_end_of_an_epoch_that_is_finished_too(run) -> None:
-    assert run(stop_after=2) == (143, [*WHOLE[:6], ("at_stop", 2)])
+    assert run(stop_after=2) == (143, [*WHOLE[:8], ("at_stop", 2)])
 
 
 def test_a_signal_in_the_last_step_changes_nothing(run) -> None:

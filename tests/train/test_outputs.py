@@ -1,5 +1,6 @@
 """Names of the files, and which of them stay."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,11 @@ def write(outputs: Outputs, kind: str, number: int, with_state: bool = True) -> 
     """What an event does: notes a file, writes it and its state, clears old ones."""
     outputs.folder.mkdir(parents=True, exist_ok=True)
     path = outputs.epoch_file(number) if kind == "epoch" else outputs.step_file(number)
-    (outputs.note_epoch if kind == "epoch" else outputs.note_step)(number, path)
+    outputs.note([path], *((0, number) if kind == "epoch" else (number, 0)))
     path.touch()
     if with_state:
         state_folder(path).mkdir()
-    outputs.clear_epochs() if kind == "epoch" else outputs.clear_steps(number)
+    outputs.clear()
 
 
 def left(outputs: Outputs) -> list[str]:
@@ -88,10 +89,36 @@ def test_a_resumed_run_clears_what_the_first_wrote(outputs_of) -> None:
     assert left(again) == ["000002", "000002-state"]
 
 
+def test_a_run_of_another_name_leaves_the_first_ones_files(outputs_of) -> None:
+    first = outputs_of(save_last_n_epochs=1)
+    write(first, "epoch", 1)
+    other = outputs_of(save_last_n_epochs=1, output_name="other")
+    other.restore(first.remember())
+    write(other, "epoch", 2)
+    assert {"000001", "000001-state", "other-000002", "other-000002-state"} == set(left(other))
+
+
+def test_what_killed_runs_left_is_swept(outputs_of) -> None:
+    outputs = outputs_of()
+    dead, alive = 2**22 + 5, os.getpid()  # above the largest process number there is
+    sample = outputs.folder / "sample"
+    for folder, name in ((outputs.folder, ".toy.safetensors.{}-1.part"), (sample, ".toy_e1.png.{}-1.part")):
+        folder.mkdir(parents=True, exist_ok=True)
+        for process in (dead, alive):
+            (folder / name.format(process)).touch()
+    (outputs.folder / f".toys.safetensors.{dead}-1.part").touch()
+    (outputs.folder / ".toy-000001.part" / "unet").mkdir(parents=True)
+    (outputs.folder / ".toy-000001-state.partial").mkdir()
+    outputs.begin()
+    kept = {f".toy.safetensors.{alive}-1.part", f".toys.safetensors.{dead}-1.part", "sample", "toy.toml"}
+    assert {path.name for path in outputs.folder.iterdir()} == kept
+    assert [path.name for path in sample.iterdir()] == [f".toy_e1.png.{alive}-1.part"]
+
+
 def test_settings_are_a_config(outputs_of, settings_of) -> None:
     changes = {"optimizer_args": ["weight_decay=0.1"], "noise_offset": 0.05, "save_every_n_epochs": 2, "clip_skip": 2}
     outputs = outputs_of(**changes)
-    outputs.write_settings()
+    outputs.begin()
     assert read_settings(["--config", str(outputs.settings_file)]) == settings_of(**changes)
 
 
@@ -123,7 +150,7 @@ def test_old_folders_and_averages_are_removed_too(whole_outputs) -> None:
     outputs = whole_outputs(save_model_as="both", ema=True, save_last_n_epochs=1)
     for epoch in (1, 2):
         path = outputs.epoch_file(epoch)
-        outputs.note_epoch(epoch, path)
+        outputs.note([path], 0, epoch)
         for place in (*outputs.places(path), *outputs.average_places(path)):
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.suffix:
@@ -131,7 +158,7 @@ def test_old_folders_and_averages_are_removed_too(whole_outputs) -> None:
             else:
                 (place / "unet").mkdir(parents=True)
                 (place / "unet" / "config.json").touch()
-        outputs.clear_epochs()
+        outputs.clear()
     assert {path.name for path in outputs.folder.iterdir()} == {
         f"toy-000002{kind}{ending}" for kind in ("", "-ema") for ending in ("", ".safetensors")
     }

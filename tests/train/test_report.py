@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from library.train.health import Health
 from library.train.report import SMOOTHING, Report
 from tests.runs import events_of
 
@@ -43,6 +44,23 @@ def test_losses_are_read_every_few_steps(tmp_path: Path) -> None:
     report.close()
 
 
+def test_a_step_that_may_be_left_out_is_in_no_curve(tmp_path: Path) -> None:
+    report = Report(tmp_path, 5, 0, 1, CPU, Health(allowed=1))
+    told(report, 1.0, float("nan"), 1.0)
+    assert report.smoothed == pytest.approx(1.0)
+    report.close()
+    assert [event.step for event in events_of(tmp_path).Scalars("loss/current")] == [1, 3]
+
+
+def test_a_state_leaves_no_point_in_memory(tmp_path: Path) -> None:
+    """A run that is killed later goes on from there with a whole curve."""
+    report = Report(tmp_path, 5, 0, 1, CPU)
+    told(report, 1.0, 0.5)
+    report.state()
+    assert [event.step for event in events_of(tmp_path).Scalars("loss/current")] == [1, 2]
+    report.close()
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, loss: float) -> None:
     report = Report(tmp_path, 5, 0, read_every=3, device=CPU)
@@ -51,8 +69,10 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, loss: float) -> N
     report.close()
 
 
-def test_an_infinite_norm_alone_is_no_failure(tmp_path: Path) -> None:
-    report = Report(tmp_path, 5, 0, read_every=1, device=CPU)
+def test_an_infinite_norm_alone_is_a_failure_but_in_fp16(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="step 1: the gradients are not finite"):
+        Report(None, 5, 0, 1, CPU).step(1, torch.tensor(1.0), torch.tensor(float("inf")), {}, 1)
+    report = Report(tmp_path, 5, 0, 1, CPU, Health(is_scaled=True))
     report.step(1, torch.tensor(1.0), torch.tensor(float("inf")), {}, 1)
     assert report.smoothed == pytest.approx(1.0)
     report.close()

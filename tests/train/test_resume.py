@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from library.errors import InputError
+from library.train.outputs import NOTHING_WRITTEN
 from library.train.plan import make_plan
 from library.train.resume import find_state, restore
-from library.train.state import State, save_state
+from library.train.state import DamagedState, State, save_state
 
 IDENTITY = {"seed": 7}
 
@@ -28,7 +29,8 @@ def find(settings_of, dataset_of, bench):
 def saved(bench):
     """States at steps 2 and 3."""
     for step in (2, 3):
-        state = State({"a": torch.ones(1)}, {}, {"step": step}, IDENTITY)
+        progress = {"step": step, "written": {"epoch_files": [[1, "toy-000001"]]}}
+        state = State({"a": torch.ones(1)}, {}, progress, IDENTITY)
         bench.output.mkdir(exist_ok=True)
         save_state(bench.output / f"toy-step{step:08d}-state", state)
 
@@ -56,7 +58,38 @@ def test_everything_is_put_back() -> None:
         training=SimpleNamespace(model=SimpleNamespace(learner=learner)),
         report=SimpleNamespace(restore=lambda state: told.update(report=state)),
         outputs=SimpleNamespace(restore=lambda state: told.update(outputs=state)),
+        at_resume=lambda step: told.update(resumed=(step, "outputs" in told)),
     )
     progress = {"step": 5, "report": {"average": 1}, "written": {"epoch_files": []}}
     assert restore(State({"a": 1}, {"b": 2}, progress, IDENTITY), events) == 5
+    assert told.pop("resumed") == (5, True)
     assert told == {"learner": ({"a": 1}, {"b": 2}), "report": {"average": 1}, "outputs": {"epoch_files": []}}
+
+
+def test_auto_passes_over_what_is_damaged(find, saved, bench, capsys) -> None:
+    (bench.output / "toy-step00000003-state" / "weights.safetensors").write_bytes(b"half")
+    assert find(resume="auto").progress["step"] == 2
+    assert "weights.safetensors is missing or damaged" in capsys.readouterr().err
+    with pytest.raises(DamagedState, match="missing or damaged"):
+        find(resume=bench.output / "toy-step00000003-state")
+
+
+def test_a_manifest_that_is_cut_is_passed_over_too(find, saved, bench, capsys) -> None:
+    manifest = bench.output / "toy-step00000003-state" / "state.json"
+    manifest.write_text(manifest.read_text()[:50])
+    assert find(resume="auto").progress["step"] == 2
+    assert "toy-step00000003-state is no state folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "state.json"])
+def test_auto_never_begins_anew_where_all_are_damaged(find, saved, bench, file: str) -> None:
+    for state in bench.output.iterdir():
+        (state / file).unlink()
+    with pytest.raises(InputError, match="every state of toy in .* is damaged; delete these folders"):
+        find(resume="auto")
+
+
+def test_files_of_another_folder_are_not_this_runs(find, saved, bench) -> None:
+    state = bench.output / "toy-step00000003-state"
+    assert find(resume=state).progress["written"]["epoch_files"]
+    assert find(resume=state, output_dir=bench.folder / "other").progress["written"] == NOTHING_WRITTEN

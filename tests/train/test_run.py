@@ -1,6 +1,7 @@
 """What is around the loop: the objective, the log folder, and what is told at the end."""
 
 import signal
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,11 @@ from tests.runs import events_of
 def test_log_folder(settings_of, bench) -> None:
     folder = new_log_folder(settings_of(log_prefix="a-", log_tracker_name="run"))
     assert folder.parent == bench.logs and folder.name.startswith("a-run-2")
-    assert new_log_folder(settings_of()).name.startswith("toy-2")
+    first = new_log_folder(settings_of())
+    assert first.name.startswith("toy-2")
+    for second in range(3):  # the clock may go on meanwhile
+        (bench.logs / f"toy-{datetime.now() + timedelta(seconds=second):%Y%m%d-%H%M%S}").mkdir(parents=True)
+    assert new_log_folder(settings_of()).name.endswith("-2")
 
 
 def test_report_goes_on_in_its_folder(settings_of, compute, bench) -> None:
@@ -56,7 +61,7 @@ def ran(settings_of, compute, monkeypatch):
             training=SimpleNamespace(compute=compute, model=SimpleNamespace(result=SimpleNamespace(kind="LoRA"))),
             report=SimpleNamespace(close=lambda: closed.append("report")),
             outputs=SimpleNamespace(
-                write_settings=lambda: closed.append("settings"),
+                begin=lambda: closed.append("settings"),
                 final_file=Path("F"),
                 settings_file="S",
                 places=lambda file: [file],

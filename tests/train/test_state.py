@@ -8,9 +8,14 @@ import torch
 
 from library.errors import InputError
 from library.train import state as state_module
-from library.train.state import State, load_state, newest_state, save_state
+from library.train.state import DamagedState, State, load_state, own_states, remove_folder, save_state, sweep
 
 IDENTITY = {"seed": 7, "resolution": (64, 64), "learning_rate": 0.01}
+
+
+def newest_state(folder: Path, name: str) -> Path | None:
+    """The furthest one, if there is any."""
+    return next(iter(own_states(folder, name)), None)
 
 
 def a_state(step: int = 3) -> State:
@@ -85,11 +90,18 @@ def test_damage_is_found(tmp_path: Path, name: str, harm: str) -> None:
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)
-    with pytest.raises(InputError, match=f"{name} is missing or damaged"):
+    with pytest.raises(DamagedState, match=f"{name} is missing or damaged"):
         load_state(tmp_path / "s-state", IDENTITY)
 
 
-@pytest.mark.parametrize("manifest", [None, "", "{", "[]", "{}", '{"progress": {}}'])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *(None, "", "{", "[]", "{}", '{"progress": {}}', "null", "[" * 100000),
+        '{"progress": {"step": "3"}, "identity": {}, "files": {}}',
+        '{"progress": {"step": 3}, "identity": [], "files": {}}',
+    ],
+)
 def test_what_is_no_state(tmp_path: Path, manifest: str | None) -> None:
     folder = tmp_path / "s-state"
     folder.mkdir()
@@ -113,3 +125,59 @@ def test_names_are_no_patterns(tmp_path: Path) -> None:
     assert newest_state(tmp_path, "me[1]*") == tmp_path / "me[1]*-000001-state"
     assert newest_state(tmp_path, "me1") is None
     assert newest_state(tmp_path / "nowhere", "s") is None
+
+
+def test_all_by_age(tmp_path: Path) -> None:
+    for name, step in (("s-000002", 10), ("s-step00000012", 12), ("s-000001", 5)):
+        save_state(tmp_path / f"{name}-state", a_state(step))
+    assert [path.name for path in own_states(tmp_path, "s")] == [
+        f"s-{name}-state" for name in ("step00000012", "000002", "000001")
+    ]
+
+
+@pytest.mark.parametrize("moment", ["the old one is away", "the new one is there"])
+def test_killed_while_one_takes_the_others_place(tmp_path: Path, moment: str) -> None:
+    """Between two renames only the old one is there, by another name; it is used, and swept when there is another."""
+    folder = tmp_path / "s-state"
+    save_state(folder, a_state(3))
+    folder.rename(tmp_path / ".s-state.old")
+    if moment == "the new one is there":
+        save_state(folder, a_state(4))
+        save_state(tmp_path / ".s-state.old", a_state(3))
+    step = 3 if moment == "the old one is away" else 4
+    sweep(tmp_path, "s")
+    newest = newest_state(tmp_path, "s")
+    assert load_state(newest, IDENTITY).progress["step"] == step
+    save_state(folder, a_state(5))
+    sweep(tmp_path, "s")
+    assert [path.name for path in tmp_path.iterdir()] == ["s-state"]
+
+
+def test_a_failing_writer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state_module.torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_state(tmp_path / "s-state", a_state())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_goes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed while deleting leaves nothing under a name that anybody looks for."""
+    save_state(tmp_path / "s-state", a_state())
+    monkeypatch.setattr(state_module.shutil, "rmtree", lambda *_, **__: None)
+    remove_folder(tmp_path / "s-state")
+    monkeypatch.undo()
+    assert newest_state(tmp_path, "s") is None and list(tmp_path.iterdir())
+    sweep(tmp_path, "s")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_own_rests_are_swept(tmp_path: Path) -> None:
+    names = [".s-2-000001-state.partial", ".s2-state.gone", ".t-state.partial", "s-state.partial", ".s-state"]
+    for name in (*names, ".s-000001-state.partial", ".s-state.gone", ".s-step00000012-state.partial"):
+        (tmp_path / name).mkdir()
+    sweep(tmp_path, "s")
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+    sweep(tmp_path / "nowhere", "s")

@@ -34,7 +34,8 @@ def train(settings_of, compute, tiny):
         reader = SimpleNamespace(read=lambda captions: Condition(torch.zeros(1)))
         model = SimpleNamespace(family=None, unet=tiny.matrices["unet"], reader=reader, learner=learner, prior=prior)
         training = Training(model, None, Objective(), None, compute, seed)
-        loss, _ = training.step(number, [SimpleNamespace(draws=draws, captions=[]) for draws in batches])
+        parts = [SimpleNamespace(draws=draws, captions=[], names=["a.png"] * len(draws)) for draws in batches]
+        loss, _ = training.step(number, parts)
         return loss.item(), tiny.matrices["unet"].detach().clone()
 
     return step

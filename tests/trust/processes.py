@@ -1,0 +1,63 @@
+"""Programs in processes of their own, which begin at once: a server has imported everything, and forks for each.
+
+Importing torch takes longer than a toy's whole training. A fork of the tests' own process would not do, for torch
+refuses to train in the fork of a process that has trained.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from library.cli import run_program
+
+PATIENCE = 240.0  # seconds that no run takes
+# What the programs import when they have read their settings.
+IMPORTED = """
+    torch.utils.tensorboard train_network train_dreambooth tests.trust.processes library.train.job
+    library.train.class_pictures library.train.dry_run
+"""
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(IMPORTED.split())
+
+
+def start(
+    argv: list[str], log: Path, program: str = "train_network", is_alone: bool = False, **environment: object
+) -> BaseProcess:
+    """Starts a program, with what it says in `log`; one that is alone has a process group of its own."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = {name: str(value) for name, value in environment.items()}
+    process = _server.Process(target=_run, args=(argv, log, program, is_alone, words))
+    process.start()
+    return process
+
+
+def status_of(process: BaseProcess, seconds: float = PATIENCE) -> int:
+    """The exit status of a process when it has ended, negative for the signal that ended it."""
+    process.join(seconds)
+    assert process.exitcode is not None, "it does not end"
+    return process.exitcode
+
+
+def wait_until(happened: Callable[[], object], process: BaseProcess) -> None:
+    """Until something is true; a process that ends before that is a failure."""
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < end and process.exitcode is None
+        time.sleep(0.01)
+
+
+def _run(argv: list[str], log: Path, program: str, is_alone: bool, environment: dict[str, str]) -> None:
+    """What the process does."""
+    if is_alone:
+        os.setpgid(0, 0)
+    os.environ.update(environment)
+    out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.stdout = sys.stderr = os.fdopen(out, "w", buffering=1)
+    run_program(lambda: sys.modules[program].main(argv))
