@@ -33,7 +33,7 @@ def test_a_step_moves_what_learns(
     made = []
     load = type(family).load_unet
     monkeypatch.setattr(type(family), "load_unet", lambda self, dtype: made.append(load(self, dtype)) or made[-1])
-    step = contestant(Work("sd1", 64, 2, whole, True).settings("no"), family, compute, 64)
+    step = contestant(Work("sd1", 64, 2, whole, True).settings("no"), family, compute, 128)
     (unet,) = made
     learning = {name: each.detach().clone() for name, each in unet.named_parameters() if each.requires_grad}
     assert len(learning) == (len(list(unet.parameters())) if whole else 2 * 192)
@@ -49,7 +49,7 @@ def test_both_train_as_many_numbers(family: Family, compute: Compute, monkeypatc
     made = []
     monkeypatch.setattr(type(family), "load_unet", lambda self, dtype: made.append(load(self, dtype)) or made[-1])
     for contestant in (ours, plain):
-        contestant(Work("sd1", 64, 1, False, True).settings("no"), family, compute, 64)
+        contestant(Work("sd1", 64, 1, False, True).settings("no"), family, compute, 128)
         counts.append(sum(each.numel() for each in made[-1].parameters() if each.requires_grad))
     assert counts[0] == counts[1] > 0
 

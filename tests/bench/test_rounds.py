@@ -22,7 +22,7 @@ def test_contestants_take_turns_and_the_first_round_does_not_count() -> None:
 
     timings = race({"a": slow_at_first, "b": other}, CPU, rounds=3, steps=2)
     assert calls[:6] == [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("a", 2), ("a", 3)] and len(calls) == 16
-    assert 9 < timings["a"].ms < timings["b"].ms and 29 < timings["b"].ms
+    assert 9 < timings["a"].ms < timings["b"].ms and timings["b"].ms > 29
     assert timings["a"].peak_gb is None
 
 
