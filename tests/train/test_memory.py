@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from library.data.epochs import Shape
 from library.device import DTYPES
 from library.settings import read_settings
-from library.train.memory import _passing, _state_bytes, _states, predicted_peak_gb
+from library.train.memory import _passing, _state_bytes, optimizer_bytes, predicted_peak_gb
 from library.train.model import build_model
 from library.train.tape import record
 from tests.runs import WHOLE
@@ -45,7 +45,7 @@ def really_taken(model, compute, pixels: int) -> int:
     """The most bytes that a step of two pictures takes beyond what is there before and after it."""
 
     def step() -> None:
-        with compute.autocast():
+        with model.number_format(compute):
             condition = model.reader.read(["", "a"])
             noisy, timesteps = torch.randn(2, 4, pixels // 8, pixels // 8), torch.tensor([5, 600])
             loss = model.family.predict(model.unet, noisy, timesteps, condition).float().pow(2).mean()
@@ -102,14 +102,14 @@ def test_the_state_of_all_weights(build_whole, compute, optimizer: str) -> None:
     settings, model, _ = build_whole(optimizer_type=optimizer)
     if optimizer == "AdamW8bit":
         numbers = sum(each.numel() for each in model.learner.parameters)
-        assert _states(model, settings, compute.device) == pytest.approx(2 * numbers, rel=0.3)
+        assert optimizer_bytes(model, settings, compute.device) == pytest.approx(2 * numbers, rel=0.3)
         return
     for parameter in model.learner.parameters:
         parameter.grad = torch.zeros_like(parameter)
     model.learner.optimizer.step()
     states = model.learner.optimizer.state.values()
     real = sum(each.nbytes for state in states for each in state.values() if isinstance(each, torch.Tensor))
-    assert _states(model, settings, compute.device) == pytest.approx(real, rel=0.25)
+    assert optimizer_bytes(model, settings, compute.device) == pytest.approx(real, rel=0.25)
 
 
 @pytest.mark.parametrize(("optimizer", "bytes_each"), [("AdamW", 8), ("Lion", 4), ("SGDNesterov", 4), ("AdamW8bit", 2)])
