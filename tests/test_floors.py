@@ -26,6 +26,7 @@ INDIRECT = {
     "tensorboard": "torch.utils.tensorboard writes by it",
     "scipy": "diffusers' LMS sampler integrates by it",
     "ruff": "run as a program",
+    "pytest-xdist": "tests/run.sh runs two processes by it",
     "open-clip-torch": "scores pictures against words",
 }
 

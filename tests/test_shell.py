@@ -214,7 +214,7 @@ def test_without_a_new_file_nothing_is_drawn(shell: Shell, tmp_path: Path) -> No
 
 def test_the_tests_get_their_arguments(shell: Shell) -> None:
     assert shell.run("tests/run.sh", "-k", "two words").returncode == 0
-    assert shell.calls() == [["-m", "pytest", "-q", "-k", "two words"]]
+    assert shell.calls() == [["-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-k", "two words"]]
 
 
 class Clone:
