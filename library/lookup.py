@@ -13,7 +13,39 @@ FAMILIES = {
 
 ADAPTERS = {
     "lora": "library.adapters.lora:LORA",
+    "loha": "library.adapters.loha:LOHA",
+    "lokr": "library.adapters.lokr:LOKR",
+    "dora": "library.adapters.dora:DORA",
+    "ia3": "library.adapters.ia3:IA3",
+    "full": "library.adapters.full:FULL",
+    "lora_fa": "library.adapters.lora_fa:LORA_FA",
+    "dylora": "library.adapters.dylora:DYLORA",
+    "pissa": "library.adapters.pissa:PISSA",
+    "oft": "library.adapters.oft:OFT",
+    "boft": "library.adapters.oft:BOFT",
 }
+# Those whose files are plain LoRA, and those that have no rank to be scaled by.
+PLAIN_LORA = ("lora", "lora_fa", "dylora", "pissa")
+UNSCALED = ("ia3", "full", "oft", "boft")
+# Which layers learn, as LyCORIS calls the choices: in module paths of the UNet, and of the text encoders, if any.
+_TRANSFORMERS, _BLOCKS = r"\.attentions\.\d+\.", r"\.(resnets|downsamplers|upsamplers)\.\d+\."
+_ALL_TEXT = r"\.(self_attn|mlp)\."
+PRESETS: dict[str, tuple[str, str | None]] = {
+    "attn-only": (r"\.attn[12]\.", r"\.self_attn\."),
+    "attn-mlp": (_TRANSFORMERS, _ALL_TEXT),
+    "full": (f"{_TRANSFORMERS}|{_BLOCKS}", _ALL_TEXT),
+    "unet-only": (f"{_TRANSFORMERS}|{_BLOCKS}", None),
+    "unet-transformer-only": (_TRANSFORMERS, None),
+    "unet-convblock-only": (_BLOCKS, None),
+    # All of q, k, v and out in the text encoders: AUTOMATIC1111 leaves OpenCLIP alone where one is missing.
+    "ia3": (r"\.attn[12]\.to_[kv]$|\.ff\.net\.2$", r"\.self_attn\.|\.mlp\.fc2$"),
+}
+# What one kind alone is told by network_args, each with the type of its value.
+ADAPTER_ARGUMENTS: dict[str, dict[str, type]] = {
+    "lokr": {"factor": int, "decompose_both": bool, "full_matrix": bool},
+    "dylora": {"unit": int},
+}
+NORMS = "library.adapters.full:NORM"  # what learns of norms, beside any of them, with train_norm
 
 # Optimizer classes, imported when named; what each is told unless the user says otherwise is in optim/optimizers.py.
 OPTIMIZERS = {

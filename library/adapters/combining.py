@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from library.adapters.blocks import weigher
+from library.adapters.changes import Change, read_changes
 from library.adapters.keys import LoraWeights, read_adapter
 from library.adapters.layouts import is_xl, usual_stem
 from library.errors import InputError
@@ -31,6 +32,12 @@ class Share:
         layers = read_adapter(self.path)
         xl = is_xl(layers)
         return {usual_stem(stem, xl): layer for stem, layer in layers.items()}
+
+    def changes(self) -> dict[str, Change]:
+        """The same of an adapter of any kind."""
+        layers = read_changes(self.path)
+        xl = is_xl(layers)
+        return {usual_stem(stem, xl): change for stem, change in layers.items()}
 
 
 def combine(shares: Sequence[Share]) -> dict[str, LoraWeights]:

@@ -105,11 +105,16 @@ def to_kohya(layers: Mapping[str, LoraWeights], alpha: float | None = None) -> d
     """
     if alpha is None:
         alpha = Counter(layer.alpha for layer in layers.values()).most_common(1)[0][0]
-    state = {}
-    for stem, layer in layers.items():
-        up = layer.up if layer.alpha == alpha else layer.up * (layer.alpha / alpha)
-        state |= {f"{stem}.{DOWN}": layer.down, f"{stem}.{UP}": up, f"{stem}.{ALPHA}": torch.tensor(alpha)}
-    return state
+    return {
+        f"{stem}.{leaf}": tensor for stem, layer in layers.items() for leaf, tensor in to_leaves(layer, alpha).items()
+    }
+
+
+def to_leaves(layer: LoraWeights, alpha: float | None = None) -> dict[str, Tensor]:
+    """One layer's tensors by kohya's last names; `up` takes the difference from another alpha."""
+    alpha = layer.alpha if alpha is None else alpha
+    up = layer.up if layer.alpha == alpha else layer.up * (layer.alpha / alpha)
+    return {DOWN: layer.down, UP: up, ALPHA: torch.tensor(alpha)}
 
 
 def to_diffusers(layers: Mapping[str, LoraWeights]) -> dict[str, Tensor]:
@@ -161,7 +166,7 @@ def _from_kohya(tensors: Mapping[str, Tensor], name: str) -> dict[str, LoraWeigh
     for key, tensor in tensors.items():
         stem, _, leaf = key.partition(".")
         if leaf not in (DOWN, UP, ALPHA, MID):
-            raise _unknown_key(key, name)
+            raise unknown_key(key, name)
         leaves.setdefault(stem, {})[leaf] = tensor
     layers = {}
     for stem, found in leaves.items():
@@ -181,7 +186,7 @@ def _from_diffusers(
     for key, tensor in tensors.items():
         base, _, leaf = key.rpartition(".lora_")
         if not base or base.partition(".")[0] not in XL_PREFIXES or f"lora_{leaf}" not in (PEFT_DOWN, PEFT_UP):
-            raise _unknown_key(key, name)
+            raise unknown_key(key, name)
         leaves.setdefault(base, {})[f"lora_{leaf}"] = tensor
     config = json.loads(metadata.get(PEFT_CONFIG, "{}"))
     is_xl = any(XL_MARK.match(base) for base in leaves)
@@ -209,10 +214,11 @@ def _configured_alpha(config: Mapping[str, Any], base: str, rank: int) -> float:
     return alpha * rank**0.5 if config.get(f"{part}.use_rslora") else alpha
 
 
-def _unknown_key(key: str, name: str) -> InputError:
+def unknown_key(key: str, name: str) -> InputError:
+    """What is said of a key that is not understood."""
     return InputError(
         f'{name} has the key "{key}", which belongs to no plain LoRA in the layout of kohya '
-        f"(lora_unet_... .{DOWN}) or diffusers (unet. ... .{PEFT_DOWN}); no other kind is known."
+        f"(lora_unet_... .{DOWN}) or diffusers (unet. ... .{PEFT_DOWN}); no other kind is known here."
     )
 
 

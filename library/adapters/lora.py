@@ -3,15 +3,18 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 
+from library.adapters.changes import Change
 from library.adapters.fused import use_fused_layers
-from library.adapters.keys import LoraWeights
+from library.adapters.keys import ALPHA, DOWN, UP, LoraWeights, to_leaves
+from library.adapters.kinds import Kind, Options, Size
+from library.adapters.low_rank import LOW_RANK
 from library.errors import InputError
 
 ADAPTER = "default"
@@ -21,51 +24,43 @@ class Lora:
     """The kind of adapter named "lora": what sd-scripts calls networks.lora."""
 
     module = "networks.lora"
+    told: Mapping[str, str] = {}
 
-    def inject(
-        self,
-        model: nn.Module,
-        ranks: Mapping[str, int],
-        alpha: float,
-        dropout: float,
-        arguments: Collection[str],
-        fused: bool,
-    ) -> dict[str, LoraLayer]:
-        """Puts a float32 LoRA layer around each module of `model` that `ranks` names, and freezes all else.
+    def fitted(self, options: Options) -> Kind:
+        """Itself; PEFT's layers cannot drop ranks or whole layers, ours can."""
+        return LOW_RANK if options.rank_dropout or options.module_dropout else self
+
+    def inject(self, model: nn.Module, sizes: Mapping[str, Size], options: Options) -> dict[str, LoraLayer]:
+        """Puts a float32 LoRA layer around each module of `model` that `sizes` names, and freezes all else.
 
         Args:
-            ranks: module path -> rank
-            alpha: the product is scaled by alpha / rank
-            dropout: share of a layer's inputs that is dropped, on the way into the product only
-            arguments: the user's network_args; this kind knows none
-            fused: whether layers are `fused`'s, where they fit, or PEFT's own
+            sizes: module path -> rank and alpha; the product is scaled by alpha / rank
+            options: what all layers are told
 
         Returns:
             module path -> PEFT layer
         """
-        if arguments:
-            raise InputError(
-                f"network_args: {self.module} knows no argument {', '.join(arguments)}; it takes none."
-            )
         # The patterns are regular expressions for the end of a path; a caret makes each one path only. PEFT tries all
         # of them on every layer, which takes long where there are hundreds.
-        usual = Counter(ranks.values()).most_common(1)[0][0]
+        usual = Counter(size.rank for size in sizes.values()).most_common(1)[0][0]
+        alpha = Counter(size.alpha for size in sizes.values()).most_common(1)[0][0]
         config = LoraConfig(
             r=usual,
             lora_alpha=alpha,
-            lora_dropout=dropout,
-            target_modules=list(ranks),
-            rank_pattern={f"^{re.escape(path)}": rank for path, rank in ranks.items() if rank != usual},
+            lora_dropout=options.dropout,
+            target_modules=list(sizes),
+            rank_pattern={f"^{re.escape(path)}": each.rank for path, each in sizes.items() if each.rank != usual},
+            alpha_pattern={f"^{re.escape(path)}": each.alpha for path, each in sizes.items() if each.alpha != alpha},
             bias="none",
         )
-        if fused:
+        if options.fused:
             use_fused_layers(config)
         # PEFT draws start values of its own, which are not used: the process's random stream must not move.
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(config, model, adapter_name=ADAPTER)
         layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, LoraLayer)}
-        if layers.keys() != ranks.keys():
-            differing = sorted(layers.keys() ^ ranks.keys())
+        if layers.keys() != sizes.keys():
+            differing = sorted(layers.keys() ^ sizes.keys())
             raise RuntimeError(f"PEFT chose other layers than it was told: {differing[:3]}")
         for layer in layers.values():
             layer.train(model.training)
@@ -95,8 +90,32 @@ class Lora:
         down, up = (parameter.detach() for parameter in self.parameters(layer))
         return LoraWeights(down, up, float(layer.lora_alpha[ADAPTER]))
 
-    def load(self, layer: LoraLayer, weights: LoraWeights, stem: str) -> None:
-        """Takes over values of the same shapes; where their alpha differs, `up` takes the difference."""
+    def faster(self, layer: LoraLayer) -> list[nn.Parameter]:
+        """The second matrix."""
+        return [layer.lora_B[ADAPTER].weight]
+
+    def state(self, layer: LoraLayer) -> dict[str, Tensor]:
+        """Both matrices and the layer's own alpha, by kohya's names."""
+        return to_leaves(self.weights(layer))
+
+    def restore(self, layer: LoraLayer, state: Mapping[str, Tensor], stem: str) -> None:
+        """Takes over what `state` gave."""
+        if not {DOWN, UP, ALPHA} <= state.keys():
+            raise InputError(f"the state is of another kind of adapter at {stem}: it has {', '.join(state)}.")
+        self._load(layer, LoraWeights(state[DOWN], state[UP], float(state[ALPHA])), stem)
+
+    def export(self, layer: LoraLayer, alpha: float) -> dict[str, Tensor]:
+        """kohya's leaves; `up` takes the difference of the alphas."""
+        return to_leaves(self.weights(layer), alpha)
+
+    def take(self, layer: LoraLayer, change: Change, stem: str) -> None:
+        """Values of a file; where their alpha differs, `up` takes the difference."""
+        weights = change.plain()
+        if weights is None:
+            raise InputError(f"the file has {change.kind} at {stem}, and this network is a plain LoRA.")
+        self._load(layer, weights, stem)
+
+    def _load(self, layer: LoraLayer, weights: LoraWeights, stem: str) -> None:
         mine = self.weights(layer)
         if weights.rank != mine.rank:
             raise InputError(

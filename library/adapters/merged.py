@@ -1,22 +1,19 @@
-"""LoRA files added to a model's weights, several at once, and taken out again without a trace."""
+"""Adapter files added to a model's weights, several at once, and taken out again without a trace."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from library.adapters.keys import LoraWeights, part_of, read_adapter
+from library.adapters.changes import Change, read_changes
+from library.adapters.full import is_norm
+from library.adapters.keys import part_of
 from library.errors import InputError
 from library.log import warn
 
-# The modules of a model that can carry a LoRA.
-TARGETS = (nn.Linear, nn.Conv2d)
-
 
 class Merged:
-    """LoRA files at their strengths, added to the weights of modules: W + sum of strength * alpha / rank * up
-    @ down.
+    """Adapter files at their strengths, added to the weights of modules: W + the sum of strength * change.
 
     The sum is formed in float32 and rounded once to the weights' own number format. The weights before are
     kept, so `restore` is exact, at the price of one copy of every changed weight on its device.
@@ -25,14 +22,21 @@ class Merged:
     def __init__(self) -> None:
         self._before: list[tuple[nn.Parameter, Tensor]] = []
 
-    def add(self, module: nn.Module, changes: Sequence[tuple[float, LoraWeights]]) -> None:
-        """Adds the changes, (strength, layer) each, to one module's weight."""
+    def add(self, module: nn.Module, changes: Sequence[tuple[float, Change]]) -> None:
+        """Adds the changes, (strength, layer) each, to one module's weight and, where they have any, to its bias."""
         weight = module.weight
         total = weight.detach().float()
-        for strength, layer in changes:
-            total = total + strength * _on(layer, weight.device).delta().reshape(weight.shape)
-        self._before.append((weight, weight.detach().clone()))
-        weight.data.copy_(total)
+        for strength, change in changes:
+            total = total + strength * change.of(weight)
+        self._replace(weight, total)
+        biases = [(strength, change.bias) for strength, change in changes if change.bias is not None]
+        if biases:
+            bias = module.bias
+            self._replace(bias, sum((factor * each.to(bias.device).float() for factor, each in biases), bias.float()))
+
+    def _replace(self, parameter: nn.Parameter, values: Tensor) -> None:
+        self._before.append((parameter, parameter.detach().clone()))
+        parameter.data.copy_(values)
 
     def restore(self) -> None:
         """The weights as they were before, bit for bit."""
@@ -46,7 +50,7 @@ def load_adapters(
     modules: Mapping[str, nn.Module],
     layers: Mapping[str, Mapping[str, str]],
 ) -> Merged:
-    """Merges LoRA files of any rank, in kohya's or diffusers' layout, at the given strengths into a model.
+    """Merges adapter files of any kind and rank, in kohya's or diffusers' layout, at the given strengths into a model.
 
     Args:
         files: (path, strength) each; a strength may be negative, and 0 leaves a file out
@@ -59,10 +63,10 @@ def load_adapters(
     shapes differ. A file without any layer for a part is fine; one that lacks some layers of a part is said
     to.
     """
-    changes: dict[str, list[tuple[float, LoraWeights]]] = {}
+    changes: dict[str, list[tuple[float, Change]]] = {}
     targets = {stem: each for part in layers for stem, each in _targets(modules[part], layers[part]).items()}
     for path, strength in files:
-        found = read_adapter(path)
+        found = read_changes(path)
         _check(found, targets, str(path))
         _say_missing(found, layers, str(path))
         for stem, layer in found.items():
@@ -75,44 +79,43 @@ def load_adapters(
 
 
 def _targets(module: nn.Module, layers: Mapping[str, str]) -> dict[str, nn.Module]:
-    """Stem -> layer, for every layer that can carry a LoRA, not only those that ours are trained on."""
+    """Stem -> layer, for every layer that can be adapted, not only those that ours are trained on."""
     path, stem = next(iter(layers.items()))
     flat = path.replace(".", "_")
     targets = {}
     if stem.endswith(flat):
         prefix = stem.removesuffix(flat)
-        candidates = {name: each for name, each in module.named_modules() if isinstance(each, TARGETS)}
+        candidates = {name: each for name, each in module.named_modules() if can_carry(each)}
         targets = {prefix + name.replace(".", "_"): each for name, each in candidates.items()}
     return targets | {stem: module.get_submodule(path) for path, stem in layers.items()}
 
 
-def _check(found: Mapping[str, LoraWeights], targets: Mapping[str, nn.Module], name: str) -> None:
+def _check(found: Mapping[str, Change], targets: Mapping[str, nn.Module], name: str) -> None:
     unknown = [stem for stem in found if stem not in targets]
     if unknown:
         raise InputError(
             f"{name} has {len(unknown)} layers that the base model has not, such as {unknown[0]}; "
             "it was made for another base model."
         )
-    for stem, layer in found.items():
-        shape = (layer.up.shape[0], *layer.down.shape[1:])
+    for stem, change in found.items():
         needed = tuple(targets[stem].weight.shape)
-        # A 1x1 convolution's LoRA may be stored without its two ones, and a linear layer's with them.
-        if tuple(size for size in shape if size != 1) != tuple(size for size in needed if size != 1):
+        if not change.fits(needed) or change.bias is not None and targets[stem].bias is None:
             raise InputError(
-                f"{name} does not fit the base model: {stem} is made for a weight of shape {shape}, and the "
+                f"{name} does not fit the base model: {stem} is made for a weight of shape {change.shape}, and the "
                 f"model's has {needed}."
             )
 
 
+def can_carry(module: nn.Module) -> bool:
+    """Whether an adapter can change a module."""
+    return isinstance(module, nn.Linear | nn.Conv2d) or is_norm(module)
+
+
 def _say_missing(
-    found: Mapping[str, LoraWeights], layers: Mapping[str, Mapping[str, str]], name: str
+    found: Mapping[str, Change], layers: Mapping[str, Mapping[str, str]], name: str
 ) -> None:
     parts = {part_of(stem) for stem in found}
     wanted = [stem for part, chosen in layers.items() if part in parts for stem in chosen.values()]
     missing = [stem for stem in wanted if stem not in found]
     if missing:
         warn(f"{name} changes {len(found)} layers and not {len(missing)} others, such as {missing[0]}.")
-
-
-def _on(layer: LoraWeights, device: torch.device) -> LoraWeights:
-    return LoraWeights(layer.down.to(device), layer.up.to(device), layer.alpha)

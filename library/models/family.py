@@ -104,6 +104,9 @@ class Family(Protocol):
     def adapter_layers(self, module: nn.Module, part: str) -> dict[str, str]:
         """The layers that adapters take by default: module path to name in kohya's files, in order."""
 
+    def every_layer(self, module: nn.Module, part: str) -> dict[str, str]:
+        """All layers of a part that an adapter can change, norms of the UNet too, in the same form."""
+
     def diffusers_name(self, part: str, path: str) -> str:
         """The dotted name of a layer in files of the diffusers/PEFT layout, from its module path."""
 

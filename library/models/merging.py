@@ -1,4 +1,4 @@
-"""LoRAs merged into a model for good, tensor by tensor, so that a large model needs little memory."""
+"""Adapters merged into a model for good, tensor by tensor, so that a large model needs little memory."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,17 +8,17 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from library.adapters.changes import Change
 from library.adapters.combining import Share
-from library.adapters.keys import LoraWeights
 from library.adapters.made import common_format
 from library.errors import InputError
 from library.models.checkpoints import structure_metadata, write_file, write_folder
 from library.models.family import Family, open_family
 from library.models.saving import FILE_ENDING
-from library.models.stems import parts_of, weight_stems
+from library.models.stems import bias_of, changeable, parts_of
 from library.weights import Later
 
-Changes = list[tuple[float, LoraWeights]]
+Changes = list[tuple[float, Change]]
 
 
 def merge_into(
@@ -26,10 +26,10 @@ def merge_into(
 ) -> int:
     """Writes the model with the LoRAs in its weights, and opens it again; returns how many weights were changed.
 
-    Each weight becomes W + the sum of weight * alpha / rank * up @ down, formed in float32 and rounded once.
+    Each weight becomes W + the sum of weight * change, formed in float32 and rounded once.
 
     Args:
-        shares: the LoRAs in any layout of plain LoRA
+        shares: files of any kind of adapter, plain LoRA in any layout
         path: a name that ends in .safetensors becomes one file in the original layout, any other a folder
         dtype: of all tensors in the files; None is that of the model's UNet
         metadata: for the file; folders have no place for it
@@ -60,11 +60,11 @@ def _changes(
     places = {
         stem: (part, name)
         for part in parts_of(family)
-        for stem, name in weight_stems(family, part, tensors[part]).items()
+        for stem, name in changeable(family, part, tensors[part]).items()
     }
     changes: dict[str, dict[str, Changes]] = {}
     for share in shares:
-        layers, weight_of = share.read(), share.weight_of
+        layers, weight_of = share.changes(), share.weight_of
         unknown = [stem for stem in layers if stem not in places]
         if unknown:
             raise InputError(
@@ -73,18 +73,21 @@ def _changes(
             )
         for stem, layer in layers.items():
             part, name = places[stem]
-            _check_shape(share.path, stem, layer, tensors[part][name])
+            _check_shape(share.path, stem, layer, tensors[part], name)
             if weight := weight_of(stem):
-                changes.setdefault(part, {}).setdefault(name, []).append((weight, layer))
+                own = changes.setdefault(part, {})
+                own.setdefault(name, []).append((weight, layer))
+                if layer.bias is not None:
+                    own.setdefault(bias_of(name), []).append((weight, Change("full", {"diff": layer.bias})))
     return changes
 
 
-def _check_shape(path: Path, stem: str, layer: LoraWeights, weight: Tensor) -> None:
-    shape = (layer.up.shape[0], *layer.down.shape[1:])
-    if tuple(size for size in shape if size != 1) != tuple(size for size in weight.shape if size != 1):
+def _check_shape(path: Path, stem: str, change: Change, tensors: Mapping[str, Tensor], name: str) -> None:
+    shape = tuple(tensors[name].shape)
+    if not change.fits(shape) or change.bias is not None and bias_of(name) not in tensors:
         raise InputError(
-            f"{path} does not fit the base model: {stem} is made for a weight of shape {shape}, and the model's has "
-            f"{tuple(weight.shape)}."
+            f"{path} does not fit the base model: {stem} is made for a weight of shape {change.shape}, and the model's "
+            f"has {shape}."
         )
 
 
@@ -105,5 +108,5 @@ def _sum(weight: Tensor, changes: Changes) -> Tensor:
     """W + the sum of all changes, float32."""
     total = weight.to(torch.float32, copy=True)
     for factor, layer in changes:
-        total += layer.delta().mul_(factor).reshape(weight.shape)
+        total += layer.of(weight).mul_(factor)
     return total

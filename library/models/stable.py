@@ -131,6 +131,17 @@ class StableDiffusion:
         names = self.unet_stems(module)
         return {path: f"lora_unet_{names[path]}".replace(".", "_") for path in chosen}
 
+    def every_layer(self, module: nn.Module, part: str) -> dict[str, str]:
+        """All linear layers, convolutions and norms of the UNet; of text encoders those of attention and MLP, as no UI
+        changes others.
+        """
+        if part in self.text_parts:
+            return text.adapter_layers(module, self.text_prefix(part))
+        names = self.unet_stems(module)
+        kinds = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
+        found = (path for path, layer in module.named_modules() if isinstance(layer, kinds))
+        return {path: f"lora_unet_{names[path]}".replace(".", "_") for path in found}
+
     def text_prefix(self, part: str) -> str:
         """How the names of a text encoder's layers begin in kohya's files."""
         return "lora_te"

@@ -27,6 +27,21 @@ def weight_stems(family: Family, part: str, tensors: Mapping[str, Tensor]) -> di
     return {stem_of(f"{part}.{name.removesuffix(WEIGHT)}", is_xl): name for name in kept}
 
 
+def changeable(family: Family, part: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The same with the norms of the UNet, which some kinds of adapters change as well."""
+    found = weight_stems(family, part, tensors)
+    if part != "unet":
+        return found
+    is_xl = len(family.text_parts) > 1
+    norms = [name for name, tensor in tensors.items() if name.endswith(WEIGHT) and tensor.ndim == 1]
+    return found | {stem_of(f"{part}.{name.removesuffix(WEIGHT)}", is_xl): name for name in norms}
+
+
+def bias_of(name: str) -> str:
+    """The name of the bias beside a weight."""
+    return f"{name.removesuffix(WEIGHT)}.bias"
+
+
 def usual_stems(family: Family, part: str, tensors: Mapping[str, Tensor], convolutions: bool) -> dict[str, str]:
     """The same for the layers that are trained as a rule: those of `Family.adapter_layers`.
 

@@ -9,6 +9,7 @@ from typing import Any
 from library.settings.embedding_checks import embedding_mistakes
 from library.settings.fields import Settings
 from library.settings.loss_checks import loss_mistakes, schedule_mistakes
+from library.settings.network_args import argument_mistakes, network_mistakes
 from library.settings.tables import fit_bucket_range
 from library.settings.whole_checks import text_learns, text_rates, unet_learns, whole_mistakes
 
@@ -32,6 +33,8 @@ def find_mistakes(settings: Settings, told: list[str]) -> list[str]:
         *schedule_mistakes(settings),
         *whole_mistakes(settings),
         *embedding_mistakes(settings),
+        *network_mistakes(settings),
+        *argument_mistakes(settings),
         *_file_mistakes(settings),
     ]
     return [mistake for mistake in mistakes if not any(name in mistake for name in told_names)]
@@ -147,8 +150,13 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
         )
     if settings.dim_from_weights and settings.network_weights is None:
         yield "dim_from_weights needs a file to take the rank from; set network_weights."
-    if settings.scale_weight_norms and settings.network_module not in (None, "lora"):
-        yield "scale_weight_norms is for network_module = lora; leave it out."
+    if settings.scale_weight_norms and settings.network_module not in (None, "lora", "lora_fa", "dylora"):
+        yield "scale_weight_norms is for network_module = lora, lora_fa or dylora; leave it out."
+    for pattern in settings.network_layers:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f"network_layers: '{pattern}' is no regular expression: {error}."
     for key in ("network_args", "optimizer_args", "lr_scheduler_args"):
         for word in getattr(settings, key):
             if not re.match(r"\w+=", word):

@@ -14,6 +14,7 @@ from library.settings.convert import convert, is_unset, shown
 from library.settings.datasets import DATASET_KEYS, DOCUMENT_KEYS, read_tables, share_run_keys
 from library.settings.fields import FILE_OPTIONS, HINTS, RULES, Settings
 from library.settings.loss_checks import idle_settings
+from library.settings.network_args import adopt_lycoris, adopt_preset, idle_network_settings
 from library.settings.sources import Given, read_command_line, read_document, walk_sections
 from library.settings.table import help_text
 from library.settings.tables import FLAT_NAMES, DatasetTable, fit_bucket_range
@@ -40,12 +41,12 @@ def read_settings(argv: list[str] | None = None, program: str = "train_network")
         raise InputError(*complaints, *error.sentences) from error
     datasets = read_tables(tables, source, complaints)
     settings = Settings(**_values(chosen, complaints), datasets=datasets)
-    settings = _finish(_fit_to(program, settings), complaints)
+    settings = _finish(_fit_to(program, adopt_lycoris(settings, complaints)), complaints)
     _warn_of_overruled(on_line, datasets)
     complaints.extend(find_mistakes(settings, complaints))
     if complaints:
         raise InputError.of(dict.fromkeys(complaints))
-    for sentence in idle_settings(settings):
+    for sentence in (*idle_settings(settings), *idle_network_settings(settings)):
         warn(sentence)
     return settings
 
@@ -156,6 +157,7 @@ def _fit_to(program: str, settings: Settings) -> Settings:
     """What each program takes for granted; adapters are small, so that ways to save memory are left to whole models."""
     if program == "train_network" and settings.network_module is None:
         settings = replace(settings, network_module="lora")
+    settings = adopt_preset(settings)
     for name in ("full_bf16", "fused_backward_pass"):
         if getattr(settings, name) and not settings.trains_whole:
             off: dict[str, Any] = {name: False}

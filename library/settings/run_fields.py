@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.lookup import ADAPTERS, OPTIMIZERS, SAMPLERS
+from library.lookup import ADAPTERS, OPTIMIZERS, PRESETS, SAMPLERS
 from library.settings.rules import option
 
 PICKLE = "it is a pickle, which can run code when it is opened; safetensors loads in every UI"
 K_SAMPLERS = {f"k_{name}": name for name in ("lms", "euler", "euler_a", "dpm_2", "dpm_2_a")}
+
+LYCORIS = "lycoris.kohya"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,11 @@ class NetworkFields:
         None,
         "The kind of adapter; unset means lora in train_network.py, and all weights in train_dreambooth.py.",
         choices=tuple(ADAPTERS),
-        aliases={"networks.lora": "lora"},
+        aliases={
+            **{f"networks.{name}": name for name in ("lora", "lora_fa", "dylora", "loha", "lokr")},
+            "locon": "lora",
+            LYCORIS: LYCORIS,  # network_args say which
+        },
     )
     network_dim: int = option(16, "The rank: the inner width of each pair of matrices.", low=1)
     network_alpha: float = option(
@@ -26,6 +32,18 @@ class NetworkFields:
     )
     network_dropout: float | None = option(
         None, "The chance of each inner value to be dropped in a step.", low=0, high=0.99
+    )
+    conv_dim: int | None = option(
+        None, "The rank of convolutions; where it is set, those of the UNet learn too.", low=1, zero_is_unset=True
+    )
+    conv_alpha: float | None = option(None, "The alpha of convolutions; unset means network_alpha.", low=0)
+    network_preset: str | None = option(
+        None,
+        "Which layers learn; unset means attn-mlp, and with conv_dim full. The UNet's first and last layers never do.",
+        choices=tuple(PRESETS),
+    )
+    network_layers: tuple[str, ...] = option(
+        (), "Instead of it, regular expressions for names of layers, such as unet.*attn2 or text_encoder.*q_proj."
     )
     network_args: tuple[str, ...] = option((), "More options of the adapter, each as key=value.")
     network_weights: Path | None = option(None, "A LoRA file to start from.")

@@ -18,6 +18,7 @@ from library.settings.whole_checks import TO_THE_END
 from library.train.ema import PREFIX, Ema
 from library.train.learned import Learned
 from library.train.loraplus import loraplus_ratios, parameter_groups, part_of_group
+from library.train.networks import block_factors
 from library.train.rates import make_schedule
 
 
@@ -151,7 +152,7 @@ def build_learner(
     """
     spans = spans or {}
     ratios = loraplus_ratios(settings, list(rates))
-    groups = parameter_groups(learned, rates, ratios)
+    groups = parameter_groups(learned, rates, ratios, block_factors(settings))
     one_by_one = None
     if settings.full_bf16 or settings.fused_backward_pass:
         one_by_one = OneByOne(settings.optimizer_type, groups, settings.optimizer_args, settings.seed)

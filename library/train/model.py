@@ -1,17 +1,15 @@
 """The model of a run: the base model's parts, what learns of them or on them, and the optimizer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from library.adapters.keys import dims_of
-from library.adapters.network import Network, attach
+from library.adapters.network import Network
 from library.adapters.norms import limit_norms
 from library.device import Compute
-from library.errors import InputError
 from library.models.family import Family
 from library.settings import Settings
 from library.train.captions import TextReader
@@ -19,11 +17,11 @@ from library.train.embedding import PART, NewWord, Pivot, embedding_spans, start
 from library.train.embedding_result import EmbeddingResult, PivotResult
 from library.train.learned import Learned
 from library.train.learner import Learner, build_learner
-from library.train.loraplus import is_loraplus
 from library.train.model_result import ModelResult
+from library.train.networks import build_network
 from library.train.prior import SelfPrior, adapter_prior, whole_prior
 from library.train.rates import part_rates
-from library.train.results import AdapterResult, Result, network_arguments
+from library.train.results import AdapterResult, Result
 from library.train.text_cache import open_text_cache
 from library.train.whole import WholeModel
 
@@ -117,32 +115,3 @@ def make_ready(settings: Settings, *modules: nn.Module) -> None:
             # transformers gave it another name in 5.23.
             old = getattr(module, "gradient_checkpointing_enable", None)
             getattr(module, "activation_checkpointing_enable", old)({"use_reentrant": False})
-
-
-def build_network(settings: Settings, family: Family, modules: Mapping[str, nn.Module]) -> Network:
-    """The adapters that the settings ask for, with their start values."""
-    dim, alpha = network_size(settings)
-    network = attach(
-        settings.network_module or "lora",
-        modules,
-        {part: family.adapter_layers(module, part) for part, module in modules.items()},
-        dim,
-        alpha,
-        settings.seed,
-        dropout=settings.network_dropout or 0.0,
-        arguments={key: value for key, value in network_arguments(settings).items() if not is_loraplus(key)},
-        fused=settings.fast_layers,
-    )
-    if settings.network_weights:
-        network.start_from(settings.network_weights)
-    return network
-
-
-def network_size(settings: Settings) -> tuple[int | Mapping[str, int], float]:
-    """Rank and alpha: the settings', or with `dim_from_weights` those of the file."""
-    if not settings.dim_from_weights:
-        return settings.network_dim, settings.network_alpha or float(settings.network_dim)
-    if not settings.network_weights:
-        raise InputError("dim_from_weights needs network_weights, the file to take rank and alpha from.")
-    ranks, alpha = dims_of(settings.network_weights)
-    return ranks, alpha

@@ -12,6 +12,7 @@ from library.adapters.metadata import TrainingFacts, save_adapter, training_meta
 from library.adapters.network import Network
 from library.lookup import ADAPTERS, resolve
 from library.settings import Settings
+from library.settings.network_args import told_arguments
 
 SAVE_DTYPES = {None: torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 METADATA_BYTES = 50_000
@@ -40,16 +41,17 @@ class AdapterResult:
     def write(self, path: Path, facts: TrainingFacts) -> None:
         """Writes the adapters of now with their metadata, and reads them back."""
         settings = self.settings
+        kind = resolve(ADAPTERS[settings.network_module or "lora"])
         facts = replace(
             facts,
-            network_module=resolve(ADAPTERS[settings.network_module or "lora"]).module,
+            network_module=kind.module,
             network_dim=None if settings.dim_from_weights else settings.network_dim,
             network_alpha=self.network.alpha,
             network_dropout=settings.network_dropout,
-            network_args=network_arguments(settings),
+            network_args={**kind.told, **network_arguments(settings)},
         )
         dtype, layout = SAVE_DTYPES[settings.save_precision], settings.save_model_as
-        save_adapter(path, self.network.state_dict(), training_metadata(facts), dtype, layout)
+        save_adapter(path, self.network.export(), training_metadata(facts), dtype, layout)
 
     def size(self) -> int:
         """Bytes of one file, about."""
@@ -63,4 +65,4 @@ def size_of(settings: Settings, tensors: Iterable[Tensor]) -> int:
 
 def network_arguments(settings: Settings) -> dict[str, str]:
     """`network_args` as names and values."""
-    return dict(argument.split("=", 1) for argument in settings.network_args)
+    return told_arguments(settings)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from library.adapters.kinds import Options, Size
 from library.adapters.lora import LORA
 from library.adapters.network import attach
 
@@ -72,7 +73,7 @@ def test_a_layer_adds_scaled_up_times_down(modules, make: Callable) -> None:
 
 
 def test_dropout_works_in_training_only(modules, make: Callable, run: Callable) -> None:
-    make(dropout=0.5)
+    make(options=Options(dropout=0.5))
     first, second = run(modules), run(modules)
     assert torch.equal(first["unet"], second["unet"])
     modules["unet"].train()
@@ -88,6 +89,9 @@ def test_only_linear_layers_and_convolutions_are_wrapped(modules, make: Callable
 def test_patterns_are_for_unusual_ranks_alone() -> None:
     """PEFT tries every pattern on every layer: one for each of XL's 722 took ten seconds."""
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
-    layers = LORA.inject(model, {"0": 2, "1": 3, "3": 2}, 2.0, 0.0, ())
+    sizes = {"0": Size(2, 2.0), "1": Size(3, 2.0), "3": Size(2, 1.0)}
+    layers = LORA.inject(model, sizes, Options())
     assert {path: LORA.weights(layer).rank for path, layer in layers.items()} == {"0": 2, "1": 3, "3": 2}
+    assert [LORA.scaling(layers[path]) for path in "013"] == [1.0, 2 / 3, 0.5]
     assert model.peft_config["default"].rank_pattern == {"^1": 3}
+    assert model.peft_config["default"].alpha_pattern == {"^3": 1.0}

@@ -184,7 +184,6 @@ def test_what_a_file_lacks_or_has_too_much_is_said(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"arguments": ["conv_dim=4"]}, "networks.lora.*conv_dim"),
         ({"dim": 0}, "at least 1"),
         ({"alpha": 0.0}, "above 0"),
         ({"dim": {"lora_unet_elsewhere": 4}}, "fits no layer"),

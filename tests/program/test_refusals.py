@@ -41,7 +41,7 @@ WRONG = {
     "optimizer's argument": ({"optimizer_args": "weight_decai=0.1"}, ["weight_decai", "weight_decay"]),
     "optimizer's value": ({"optimizer_args": "weight_decay=-1"}, ["optimizer_args", "weight_decay"]),
     "no key=value": ({"optimizer_args": "fast"}, ["optimizer_args", "key=value", "fast"]),
-    "network's argument": ({"network_args": "conv_dim=4"}, ["network_args", "conv_dim"]),
+    "network's argument": ({"network_args": "conv_dimm=4"}, ["network_args", "conv_dim"]),
     "resolution": ({"resolution": 100}, ["resolution", "100", "64"]),
     "buckets": ({"max_bucket_reso": 64, "resolution": 128}, ["max_bucket_reso", "64", "128"]),
     "no folder": ({"train_data_dir": "nowhere"}, ["train_data_dir", "nowhere", "does not exist"]),

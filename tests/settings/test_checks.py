@@ -76,7 +76,7 @@ def test_mistakes(line: str, sentence: str, complaints: Complaints) -> None:
 
 
 def test_every_wrong_word_of_a_list_is_told(complaints: Complaints) -> None:
-    assert complaints("--network_args", "conv_dim", "a=1", "4") == (
+    assert complaints("--network_args", "conv_dim", "rs_lora=1", "4") == (
         "network_args must be written key=value, not 'conv_dim'.",
         "network_args must be written key=value, not '4'.",
     )

@@ -7,9 +7,8 @@ import torch
 
 from library.adapters.metadata import save_adapter
 from library.device import DTYPES
-from library.errors import InputError
 from library.settings import read_settings
-from library.train.model import build_model, network_arguments, network_size
+from library.train.model import build_model
 from tests.runs import WHOLE
 
 
@@ -76,17 +75,6 @@ def test_a_network_from_a_file(build, tmp_path) -> None:
     assert again.alpha == 1.5
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, state[name]), name
-
-
-def test_size_and_arguments(settings_of) -> None:
-    assert network_size(settings_of(network_dim=8, network_alpha=2)) == (8, 2.0)
-    assert network_size(settings_of(network_dim=8, network_alpha=0)) == (8, 8.0)
-    assert network_arguments(settings_of(network_args=["a=1", "b=c=d"])) == {"a": "1", "b": "c=d"}
-
-
-def test_unknown_arguments_of_the_network(build) -> None:
-    with pytest.raises(InputError, match="conv_dim"):
-        build(network_args=["conv_dim=4"])
 
 
 @pytest.fixture

@@ -44,4 +44,5 @@ def test_the_layout_of_diffusers(written) -> None:
 
 
 def test_arguments(settings_of) -> None:
-    assert network_arguments(settings_of(network_args=["a=1", "b=c=d"])) == {"a": "1", "b": "c=d"}
+    told = network_arguments(settings_of(network_args=["conv_dim=4", "loraplus_lr_ratio=16"]))
+    assert told == {"conv_dim": "4", "loraplus_lr_ratio": "16"}

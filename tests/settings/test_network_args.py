@@ -1,0 +1,118 @@
+"""`network_args`: read by name, refused where they are wrong, and LyCORIS's words in ours."""
+
+import pytest
+
+from library.settings.network_args import parsed_arguments, told_arguments
+
+
+def test_values_by_their_types(read) -> None:
+    words = ["conv_dim=8", "conv_alpha=4", "rs_lora=True", "train_norm=false", "block_dims=2,4,0", "rank_dropout=0.1"]
+    settings = read("--network_args", *words)
+    assert parsed_arguments(settings) == {
+        "conv_dim": 8,
+        "conv_alpha": 4.0,
+        "rs_lora": True,
+        "train_norm": False,
+        "block_dims": (2, 4, 0),
+        "rank_dropout": 0.1,
+    }
+    assert told_arguments(settings)["block_dims"] == "2,4,0"
+    lokr = read("--network_module", "lokr", "--network_args", "factor=-1", "full_matrix=1")
+    assert parsed_arguments(lokr) == {"factor": -1, "full_matrix": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("conv_dimm=4", "lora knows no argument conv_dimm; did you mean 'conv_dim'?"),
+        ("factor=4", "lora knows no argument factor"),
+        ("conv_dim=x", "conv_dim must be a whole number, not 'x'."),
+        ("conv_dim=1.5", "conv_dim must be a whole number"),
+        ("rank_dropout=1", "rank_dropout must be between 0 and 1"),
+        ("train_norm=perhaps", "train_norm must be True or False"),
+        ("block_dims=a,b", "block_dims must be numbers with commas"),
+        ("conv_dim=4 --conv_dim 8", "conv_dim is 8 and 4 in network_args; keep one of them."),
+        ("unit=0 --network_module dylora", "unit must be at least 1"),
+        ("train_norm=1 --save_model_as diffusers", "save_model_as = diffusers has no place for lora or norms"),
+    ],
+)
+def test_wrong_arguments(words: str, told: str, complaints) -> None:
+    said = complaints("--network_args", *words.split())
+    assert len(said) == 1 and told in said[0], said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--network_module loha --save_model_as diffusers", "diffusers has no place for loha"),
+        ("--network_module lokr --scale_weight_norms 1", "scale_weight_norms is for network_module = lora"),
+        ("--network_preset full --network_layers attn2", "network_preset and network_layers both say"),
+        ("--network_layers [", "network_layers: '[' is no regular expression"),
+    ],
+)
+def test_what_a_kind_cannot_do(words: str, told: str, complaints) -> None:
+    said = complaints(*words.split())
+    assert len(said) == 1 and told in said[0], said
+
+
+LORA_SCRIPTS = """
+[additional_network]
+network_module = "lycoris.kohya"
+network_dim = 32
+network_alpha = 16
+network_args = ["conv_dim=4", "conv_alpha=1", "dropout=0.1", "algo={}", "block_size=4", "disable_conv_cp=True"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind"),
+    [
+        ("locon", "lora"),
+        ("lora", "lora"),
+        ("loha", "loha"),
+        ("lokr", "lokr"),
+        ("full", "full"),
+        ("diag-oft", "oft"),
+        ("boft", "boft"),
+        ("dylora", "dylora"),
+        ("ia3", "ia3"),
+    ],
+)
+def test_lycoris_runs_unchanged(algorithm: str, kind: str, read) -> None:
+    settings = read(toml=LORA_SCRIPTS.format(algorithm))
+    assert (settings.network_module, settings.network_dropout) == (kind, 0.1)
+    assert settings.network_preset == ("ia3" if kind == "ia3" else "full")
+    expected = {"conv_dim": 4, "conv_alpha": 1.0} | ({"unit": 4} if kind == "dylora" else {})
+    assert parsed_arguments(settings) == expected
+
+
+def test_lycoris_arguments(read, complaints) -> None:
+    lycoris = ["--network_module", "LyCORIS.kohya", "--network_args"]
+    dora = read(*lycoris, "algo=lora", "dora_wd=True", "preset=attn-mlp")
+    assert (dora.network_module, dora.network_preset, dora.network_args) == ("dora", "attn-mlp", ())
+    assert read(*lycoris, "algo=lokr", "factor=8", "use_tucker=False").network_args == ("factor=8",)
+    only = read(*lycoris, "preset=unet-transformer-only")
+    assert only.network_module == "lora" and only.network_train_unet_only
+    for words, told in (
+        (["algo=glora"], "algo must be lora, locon"),
+        (["algo=loha", "dora_wd=True"], "dora_wd is for algo = lora, not loha"),
+        (["use_tucker=True"], "use_tucker is not supported"),
+        (["preset=all"], "preset must be attn-only"),
+    ):
+        said = complaints(*lycoris, *words)
+        assert len(said) == 1 and told in said[0], said
+
+
+@pytest.mark.parametrize("name", ["lora", "lora_fa", "dylora", "loha", "lokr"])
+def test_modules_of_sd_scripts(name: str, read) -> None:
+    assert read("--network_module", f"networks.{name}").network_module == name
+
+
+def test_presets_without_text_train_the_unet_alone(read) -> None:
+    assert read("--network_preset", "unet-only").network_train_unet_only
+    assert not read("--network_preset", "full").network_train_unet_only
+
+
+def test_an_alpha_without_an_effect_is_said(read, capsys: pytest.CaptureFixture[str]) -> None:
+    read("--network_module", "ia3", "--network_alpha", "3")
+    assert "network_alpha changes nothing with network_module = ia3" in capsys.readouterr().err
