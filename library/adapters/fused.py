@@ -18,7 +18,9 @@ class SidePath(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float):
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
+    ) -> Tensor:
         """The layer's output, (..., outputs), in the format of x."""
         rows = x.reshape(-1, x.shape[-1])
         y = nn.functional.linear(rows, weight, bias)

@@ -29,7 +29,7 @@ def imagine(name: str, small: bool = False) -> Family:
 
     def read(part: str) -> dict[str, Tensor]:
         if part != "unet":
-            raise NotImplementedError(f"only the UNet is imagined, and no {part}")
+            raise LookupError(f"only the UNet is imagined, and no {part}")
         return random_unet(configs["unet"])
 
     family: Family = resolve(FAMILIES[name])(

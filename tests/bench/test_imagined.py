@@ -34,5 +34,5 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_all_families_can_be_imagined(name: str) -> None:
     family = imagine(name)
     assert family.name == name
-    with pytest.raises(NotImplementedError, match="only the UNet"):
+    with pytest.raises(LookupError, match="only the UNet"):
         family.load_vae(torch.float32)
