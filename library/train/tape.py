@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -94,11 +95,18 @@ def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Mo
 
 
 def _learning(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, int]]:
-    """The layers with weights of their own that learn, and the bytes of these weights' gradients."""
-    found = []
+    """The layers with weights of their own that learn, and the bytes of these weights' gradients.
+
+    An adapter's layer counts as one: what is inside it may be computed without being called.
+    """
+    found, inside = [], set()
     for module in modules:
         for layer in module.modules():
-            own = sum(each.nbytes for each in layer.parameters(recurse=False) if each.requires_grad)
+            if layer in inside:
+                continue
+            adapts = isinstance(layer, BaseTunerLayer)
+            inside |= set(layer.modules()) if adapts else set()
+            own = sum(each.nbytes for each in layer.parameters(recurse=adapts) if each.requires_grad)
             if own:
                 found.append((layer, own))
     return found

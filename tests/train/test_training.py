@@ -1,5 +1,6 @@
 """One step from batches to weights: accumulated gradients, and dropout that belongs to the step."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -33,6 +34,7 @@ def train(settings_of, compute, tiny):
         learner = build_learner(settings, tiny, part_rates(settings), compute, 4)
         reader = SimpleNamespace(read=lambda captions: Condition(torch.zeros(1)))
         model = SimpleNamespace(family=None, unet=tiny.matrices["unet"], reader=reader, learner=learner, prior=prior)
+        model.number_format = lambda compute: nullcontext()
         training = Training(model, None, Objective(), None, compute, seed)
         parts = [SimpleNamespace(draws=draws, captions=[], names=["a.png"] * len(draws)) for draws in batches]
         loss, _ = training.step(number, parts)

@@ -99,6 +99,7 @@ def test_a_signal_to_the_whole_group_spares_the_readers(bench: Bench, started, n
     assert not [each for each in psutil.wait_procs(family, timeout=60)[1] if each.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT], [signal.SIGKILL]])
 def test_readers_are_gone_afterwards(bench: Bench, started, numbers: list[int]) -> None:
     process = begin(bench, started, **ENDLESS, **READERS)
