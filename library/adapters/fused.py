@@ -36,8 +36,10 @@ class SidePath(torch.autograd.Function):
         """The gradients of x, A and B; none for x where nothing below it learns."""
         rows, inner, weight, down, up = ctx.saved_tensors
         dy = gradient.reshape(-1, weight.shape[0])
-        d_inner = (dy @ up.to(dy.dtype)).mul_(ctx.scaling)
-        d_up = (dy.t() @ inner).mul_(ctx.scaling).to(up.dtype)
+        near = up.to(dy.dtype)
+        # With beta = 0 the first operand gives its shape alone: a product and its multiple in one operation.
+        d_inner = torch.addmm(inner, dy, near, beta=0, alpha=ctx.scaling)
+        d_up = torch.addmm(near, dy.t(), inner, beta=0, alpha=ctx.scaling).to(up.dtype)
         d_down = (d_inner.t() @ rows).to(down.dtype)
         dx = None
         if ctx.needs_input_grad[0]:

@@ -14,8 +14,9 @@ from library.lookup import FAMILIES, resolve
 from library.models.family import Family
 from library.models.layout import Source, usual_config
 
-# The same structure as Stable Diffusion 1.5's UNet with a fifth of its width.
-SMALL = {"block_out_channels": (64, 128, 256, 256), "sample_size": 32}
+# The same structure as Stable Diffusion 1.5's UNet with a fifth of its width. Two heads instead of eight keep theirs
+# near the true one (32, 64, 128 numbers a head for 40, 80, 160), and with it the share of attention in a step.
+SMALL = {"block_out_channels": (64, 128, 256, 256), "attention_head_dim": 2, "sample_size": 32}
 NORMS = ("norm", "ln")
 
 
