@@ -50,7 +50,7 @@ def arguments(config: Path, folder: Path) -> list[str]:
 def test_there_is_one_for_each_use() -> None:
     names = {path.stem for path in CONFIGS}
     assert {"demo", "dreambooth", "lora_character", "lora_style", "lora_small_gpu", "portrait"} <= names
-    assert {"textual_inversion", "pivotal"} <= names
+    assert {"textual_inversion", "pivotal", "lora_sdxl", "lycoris"} <= names
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -79,7 +79,9 @@ def test_a_config_trains(config: Path, tmp_path: Path, monkeypatch: pytest.Monke
     if settings.embedding_only:
         assert tensors.keys() == {"emb_params"}
         return
-    assert ranks == {settings.network_dim}
+    if settings.network_module == "loha":
+        ranks = {shape[0] for key, (_, shape) in tensors.items() if key.endswith("hada_w1_b")}
+    assert ranks == {settings.network_dim, settings.conv_dim or settings.network_dim}
     has_text_encoder = any(key.startswith("lora_te") for key in tensors)
     assert has_text_encoder is not settings.network_train_unet_only
 
