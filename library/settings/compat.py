@@ -10,6 +10,7 @@ ALIASES = {"lr_restart_cycles": "lr_scheduler_num_cycles", "caption_extention": 
 # A switch that stands for a value of another setting.
 SWITCHES = {
     "use_8bit_adam": ("optimizer_type", "AdamW8bit"),
+    "torch_compile": ("compile", "regional"),
     "use_lion_optimizer": ("optimizer_type", "Lion"),
     "cache_text_encoder_outputs_to_disk": ("cache_text_encoder_outputs", True),
     "sdxl_no_half_vae": ("no_half_vae", True),
@@ -27,7 +28,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
 # Ways of computing, which the trainer chooses by itself.
 WAYS_TEXT = """
     xformers sdpa mem_eff_attn diffusers_xformers lowram highvram persistent_data_loader_workers
-    cache_latents_to_disk text_encoder_batch_size skip_cache_check cache_info torch_compile dynamo_backend fp8_base
+    cache_latents_to_disk text_encoder_batch_size skip_cache_check cache_info dynamo_backend fp8_base
     fp8_base_unet full_fp16 disable_mmap_load_safetensors tokenizer_cache_dir ddp_timeout ddp_gradient_as_bucket_view
     ddp_static_graph console_log_level console_log_file console_log_simple log_config
     num_cpu_threads_per_process gpu_ids

@@ -97,6 +97,13 @@ class TrainingFields:
         "Computes each LoRA layer in one piece, and the model in the run's number format throughout; false takes "
         "PEFT's layers and torch's autocast, as other trainers do.",
     )
+    compile: str = option(
+        "no",
+        "Compiles the model when it first computes: its blocks one by one (regional), or the whole UNet (full), which "
+        "takes longest. What cannot be compiled computes as before.",
+        choices=("no", "regional", "full"),
+        aliases={"false": "no", "true": "regional"},
+    )
     seed: int = option(42, "Where all random choices come from.", low=0, high=2**63 - 1)
     skip_nonfinite_steps: int = option(
         0,

@@ -13,6 +13,7 @@ from library.device import Compute
 from library.models.family import Family
 from library.settings import Settings
 from library.train.captions import TextReader
+from library.train.compiling import compile_model
 from library.train.embedding import PART, NewWord, Pivot, embedding_spans, start_word
 from library.train.embedding_result import EmbeddingResult, PivotResult
 from library.train.learned import Learned
@@ -106,7 +107,7 @@ def learning_dtype(settings: Settings, compute: Compute) -> torch.dtype:
 
 
 def make_ready(settings: Settings, *modules: nn.Module) -> None:
-    """Lets parts of the model that gradients go through keep as much for them as the settings say."""
+    """Lets parts that gradients go through keep as much for them as the settings say, and has them compiled."""
     for module in modules:
         module.train()
         if settings.gradient_checkpointing and hasattr(module, "enable_gradient_checkpointing"):
@@ -115,3 +116,4 @@ def make_ready(settings: Settings, *modules: nn.Module) -> None:
             # transformers gave it another name in 5.23.
             old = getattr(module, "gradient_checkpointing_enable", None)
             getattr(module, "activation_checkpointing_enable", old)({"use_reentrant": False})
+    compile_model(settings, *modules)

@@ -15,6 +15,7 @@ from library.models.drawing import Painter, texts_of
 from library.models.prompts import Prompt, read_prompts
 from library.settings import Settings
 from library.train.captions import TextReader
+from library.train.compiling import uncompiled
 from library.train.validation import evaluating
 
 FIRST_CAPTIONS = 4
@@ -66,10 +67,12 @@ class Previews:
         """Draws every prompt. One that cannot be drawn is a warning: training goes on without it."""
         for number, prompt in enumerate(self.prompts):
             try:
-                with torch.no_grad(), evaluating(*self.reader.encoders), self.compute.autocast():
+                with torch.no_grad(), evaluating(*self.reader.encoders), self.compute.autocast(), uncompiled():
                     condition = self.reader.read(texts_of(prompt))
                 device, dtype = self.compute.device, self.compute.dtype
-                image = self.open_painter().draw(prompt, device=device, dtype=dtype, condition=condition)
+                painter = self.open_painter()
+                with uncompiled():
+                    image = painter.draw(prompt, device=device, dtype=dtype, condition=condition)
             except (InputError, RuntimeError, ValueError) as error:
                 warn(f"preview {number} ({prompt.text!r}) was not drawn: {error}")
                 free_memory(self.compute.device)

@@ -11,6 +11,7 @@ from library.data.dataset import Dataset
 from library.device import Compute
 from library.settings import Settings
 from library.train.batches import Batches, Slice
+from library.train.compiling import uncompiled
 from library.train.model import Model
 from library.train.objective import plain_objective
 from library.train.step import Objective
@@ -37,7 +38,8 @@ class Validation:
         """Mean squared error over all pictures and `FRACTIONS`; the same on every process."""
         mine = self.parts[compute.rank :: compute.world_size]
         total = torch.zeros(2, device=compute.device)
-        with torch.no_grad(), evaluating(model.unet, *model.reader.encoders), model.number_format(compute):
+        modules = (model.unet, *model.reader.encoders)
+        with torch.no_grad(), uncompiled(), evaluating(*modules), model.number_format(compute):
             for batch in self.batches.of_slices(mine):
                 condition = model.reader.read(batch.captions)
                 for fraction in FRACTIONS:
