@@ -32,6 +32,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help=f"steps in a round; by default {STEPS}, 1 if small")
     formats = ("no", "fp16", "bf16")
     parser.add_argument("--precision", choices=formats, help="by default bf16 on a GPU, else no: float32")
+    parser.add_argument("--compile", choices=("no", "regional", "full"), default="no", help="as in training")
     settings = parser.parse_args(argv)
     for name in ("rounds", "steps"):
         if vars(settings)[name] is not None and vars(settings)[name] < 1:
@@ -60,11 +61,12 @@ def main() -> int:
     rounds = settings.rounds or (SMALL_ROUNDS if settings.small else ROUNDS)
     rows = []
     steps = settings.steps or (1 if settings.small else STEPS)
-    for row in measure(works, start_compute(precision), precision, rounds, steps):
+    for row in measure(works, start_compute(precision), precision, rounds, steps, settings.compile):
         rows.append(row)
         say(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[-1])
     if settings.json:
-        content = json.dumps({**_machine(on_gpu), "precision": precision, "rounds": rounds, "rows": rows}, indent=1)
+        told = {"precision": precision, "compile": settings.compile, "rounds": rounds}
+        content = json.dumps({**_machine(on_gpu), **told, "rows": rows}, indent=1)
         write_atomically(settings.json, lambda path: path.write_text(content + "\n", encoding="utf-8"))
     return 0
 

@@ -24,11 +24,11 @@ def race(contestants: Mapping[str, Step], device: torch.device, rounds: int, ste
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, step in contestants.items():
-            _finish(device)
+            finish(device)
             begun = time.perf_counter()
             for each in range(steps):
                 step(number * steps + each)
-            _finish(device)
+            finish(device)
             if number:
                 times[name].append((time.perf_counter() - begun) / steps * 1e3)
     return {name: Timing(median(found), None) for name, found in times.items()}
@@ -43,6 +43,15 @@ def alone(step: Step, device: torch.device, rounds: int, steps: int) -> Timing:
     return Timing(timing.ms, peak)
 
 
+def first_step(step: Step, device: torch.device) -> float:
+    """Seconds of a contestant's first step, with all that is made ready or compiled in it."""
+    finish(device)
+    begun = time.perf_counter()
+    step(0)
+    finish(device)
+    return time.perf_counter() - begun
+
+
 def clean(device: torch.device) -> None:
     """Leaves nothing of the last contestant in memory."""
     gc.collect()
@@ -51,14 +60,16 @@ def clean(device: torch.device) -> None:
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """The rows as lines of text."""
-    lines = [f"{'work':34}{'ours':>12}{'reference':>12}{'ratio':>8}{'peak':>10}"]
+    lines = [f"{'work':34}{'ours':>12}{'reference':>12}{'ratio':>8}{'of limit':>10}{'first':>9}{'peak':>10}"]
     for row in rows:
         peak = f"{row['peak_gb']:.2f} GB" if row["peak_gb"] is not None else "-"
         ours, reference = f"{row['ours_ms']:.1f} ms", f"{row['reference_ms']:.1f} ms"
-        lines.append(f"{row['work']:34}{ours:>12}{reference:>12}{row['ratio']:>8.2f}{peak:>10}")
+        limit, first = f"{row['of_limit']:.1%}", f"{row['first_step_s']:.1f} s"
+        lines.append(f"{row['work']:34}{ours:>12}{reference:>12}{row['ratio']:>8.2f}{limit:>10}{first:>9}{peak:>10}")
     return "\n".join(lines)
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
+    """Waits until the device has done all it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

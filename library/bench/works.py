@@ -8,7 +8,8 @@ import torch
 
 from library.bench.contestants import ours, plain
 from library.bench.imagined import imagine
-from library.bench.rounds import alone, clean, race
+from library.bench.limits import arithmetic, top_speed
+from library.bench.rounds import alone, clean, first_step, race
 from library.device import Compute
 from library.settings import Settings
 
@@ -31,12 +32,13 @@ class Work:
         start = f"small {self.family}" if self.small else self.family
         return f"{start} {self.size} b{self.batch} {'dreambooth' if self.whole else 'lora'}"
 
-    def settings(self, precision: str) -> Settings:
+    def settings(self, precision: str, compile: str = "no") -> Settings:
         """Settings of the run: rank 16 on the UNet alone, or all of its weights."""
         adapter: dict[str, Any] = {} if self.whole else {"network_module": "lora", "network_train_unet_only": True}
         return Settings(
             train_batch_size=self.batch,
             mixed_precision=precision,
+            compile=compile,
             **adapter,
         )
 
@@ -49,29 +51,40 @@ def works_of(small: bool) -> list[Work]:
     return [Work(*each, batch, whole) for each in sizes.items() for whole in (False, True) for batch in BATCHES]
 
 
-def measure(works: list[Work], compute: Compute, precision: str, rounds: int, steps: int) -> Iterator[dict[str, Any]]:
-    """Each work's row, as soon as it is measured.
+def measure(
+    works: list[Work], compute: Compute, precision: str, rounds: int, steps: int, compile: str = "no"
+) -> Iterator[dict[str, Any]]:
+    """Each work's row, as soon as it is measured; `compile` is for this project's way alone.
 
     On a CPU both ways take turns, so that noise falls on both; on a GPU each has the memory for itself.
     """
     for work in works:
-        settings, family, device = work.settings(precision), imagine(work.family, work.small), compute.device
+        settings, family, device = work.settings(precision, compile), imagine(work.family, work.small), compute.device
         torch.manual_seed(0)
+        mine = ours(settings, family, compute, work.size)
+        seconds = first_step(mine, device)
         if device.type == "cuda":
-            mine = alone(ours(settings, family, compute, work.size), device, rounds, steps)
+            own = alone(mine, device, rounds, steps)
+            del mine
             clean(device)
-            reference = alone(plain(settings, family, compute, work.size), device, rounds, steps)
+            reference = plain(settings, family, compute, work.size)
+            other = alone(reference, device, rounds, steps)
         else:
-            both = {each.__name__: each(settings, family, compute, work.size) for each in (ours, plain)}
-            mine, reference = race(both, device, rounds, steps).values()
-            del both
+            reference = plain(settings, family, compute, work.size)
+            own, other = race({"ours": mine, "plain": reference}, device, rounds, steps).values()
+            del mine
+        limit = arithmetic(reference) / top_speed(device, compute.dtype) * 1e3
+        del reference
         clean(device)
         yield {
             "work": work.name,
-            "ours_ms": round(mine.ms, 2),
-            "reference_ms": round(reference.ms, 2),
-            "ratio": round(reference.ms / mine.ms, 3),
-            "peak_gb": mine.peak_gb,
-            "reference_peak_gb": reference.peak_gb,
-            "pictures_per_second": round(work.batch / mine.ms * 1e3, 2),
+            "ours_ms": round(own.ms, 2),
+            "reference_ms": round(other.ms, 2),
+            "ratio": round(other.ms / own.ms, 3),
+            "limit_ms": round(limit, 2),
+            "of_limit": round(limit / own.ms, 4),
+            "first_step_s": round(seconds, 2),
+            "peak_gb": own.peak_gb,
+            "reference_peak_gb": other.peak_gb,
+            "pictures_per_second": round(work.batch / own.ms * 1e3, 2),
         }

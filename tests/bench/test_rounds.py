@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from library.bench.rounds import alone, race, table
+from library.bench.rounds import alone, first_step, race, table
 
 CPU = torch.device("cpu")
 
@@ -30,8 +30,14 @@ def test_one_alone() -> None:
     assert alone(lambda _: time.sleep(0.01), CPU, rounds=2, steps=1).ms >= 10
 
 
+def test_the_first_step_counts_what_is_made_ready_in_it() -> None:
+    assert first_step(lambda _: time.sleep(0.02), CPU) >= 0.02
+
+
 def test_the_table_lines_up() -> None:
     row = {"work": "sd1 512 b1 lora", "ours_ms": 10.0, "reference_ms": 25.0, "ratio": 2.5, "peak_gb": 2.0}
+    row |= {"of_limit": 0.215, "first_step_s": 3.24}
     head, first, second = table([row, {**row, "peak_gb": None}]).splitlines()
-    assert first.split() == ["sd1", "512", "b1", "lora", "10.0", "ms", "25.0", "ms", "2.50", "2.00", "GB"]
+    words = ["sd1", "512", "b1", "lora", "10.0", "ms", "25.0", "ms", "2.50", "21.5%", "3.2", "s", "2.00", "GB"]
+    assert first.split() == words
     assert second.endswith("-") and len(head) == len(first) == len(second)

@@ -25,9 +25,12 @@ def test_settings_say_what_learns() -> None:
 
 
 def test_a_row_has_what_the_file_promises(monkeypatch) -> None:
-    monkeypatch.setattr(works, "ours", lambda *_: None)
-    monkeypatch.setattr(works, "plain", lambda *_: None)
+    monkeypatch.setattr(works, "ours", lambda *_: lambda number: None)
+    monkeypatch.setattr(works, "plain", lambda *_: lambda number: None)
+    monkeypatch.setattr(works, "arithmetic", lambda _: 3_000_000_000)
+    monkeypatch.setattr(works, "top_speed", lambda *_: 200_000_000_000.0)
     monkeypatch.setattr(works, "race", lambda *_: {"ours": Timing(50.0, None), "plain": Timing(75.0, None)})
     (row,) = measure([Work("sd1", 256, 4, small=True)], start_compute("no"), "no", 1, 1)
     assert row["work"] == "small sd1 256 b4 lora" and row["ratio"] == 1.5 and row["pictures_per_second"] == 80.0
+    assert row["limit_ms"] == 15 and row["of_limit"] == 0.3 and 0 <= row["first_step_s"] < 1
     assert row["peak_gb"] is None
