@@ -33,6 +33,9 @@ LINE = 34  # letters below a picture
 COLUMNS = 8
 GOOD, BAD = (32, 32, 36), (190, 20, 20)
 
+# What the names of a plain LoRA's tensors end with, in kohya's and in diffusers' layout.
+PLAIN = (".lora_down.weight", ".lora_up.weight", ".alpha", ".lora_A.weight", ".lora_B.weight")
+
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The settings, checked."""
@@ -91,7 +94,7 @@ def chosen_trials(settings: argparse.Namespace) -> tuple[list[Trial], dict[str, 
 
 
 def open_pipeline(settings: argparse.Namespace) -> Any:
-    """diffusers' own StableDiffusionPipeline with the LoRA in it, in float32."""
+    """diffusers' own StableDiffusionPipeline with the adapter on it, in float32."""
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -99,11 +102,28 @@ def open_pipeline(settings: argparse.Namespace) -> Any:
     pipeline.scheduler = resolve(SAMPLERS[settings.sampler]).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     if settings.lora is not None:
-        pipeline.load_lora_weights(str(settings.lora.parent), weight_name=settings.lora.name, adapter_name="judged")
-        pipeline.set_adapters(["judged"], [settings.strength])
+        put_on(settings, pipeline)
     if settings.embedding is not None:
         pipeline.load_textual_inversion(str(settings.embedding), token=settings.word)
     return pipeline.to(settings.device)
+
+
+def put_on(settings: argparse.Namespace, pipeline: Any) -> None:
+    """A LoRA by diffusers' own loader; what diffusers cannot read, such as LoHa, is added to the weights."""
+    from library.weights import read_header
+
+    keys = read_header(settings.lora)[1] if settings.lora.suffix == ".safetensors" else {}
+    if keys and all(key.endswith(PLAIN) for key in keys):
+        pipeline.load_lora_weights(str(settings.lora.parent), weight_name=settings.lora.name, adapter_name="judged")
+        pipeline.set_adapters(["judged"], [settings.strength])
+        return
+    from library.adapters.merged import load_adapters
+    from library.models.family import open_family
+
+    family = open_family(settings.model)
+    modules = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+    layers = {part: family.adapter_layers(module, part) for part, module in modules.items()}
+    load_adapters([(settings.lora, settings.strength)], modules, layers)
 
 
 def draw(settings: argparse.Namespace, trials: list[Trial]) -> Iterator[Image.Image]:

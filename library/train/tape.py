@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from library.data.epochs import Shape
 from library.device import Compute
 from library.settings import Settings
+from library.train.compiling import uncompiled
 from library.train.model import Model
 
 
@@ -50,12 +51,13 @@ class _Saved:
 def record(model: Model, compute: Compute, settings: Settings, shape: Shape) -> Tape:
     """The tape of one batch; with gradient checkpointing inputs of blocks are kept, and one block is computed again."""
     units = _checkpointed_units(model.unet) if settings.gradient_checkpointing else []
-    tape = _forward(model, compute, shape, [])
-    if not units:
-        return tape
-    model.unet.disable_gradient_checkpointing()
-    inside = _forward(model, compute, shape, units).inside
-    model.unet.enable_gradient_checkpointing()
+    with uncompiled():
+        tape = _forward(model, compute, shape, [])
+        if not units:
+            return tape
+        model.unet.disable_gradient_checkpointing()
+        inside = _forward(model, compute, shape, units).inside
+        model.unet.enable_gradient_checkpointing()
     return tape._replace(inside=inside)
 
 

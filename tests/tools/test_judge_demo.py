@@ -90,6 +90,18 @@ def test_the_lora_counts_by_its_strength(model: Path, lora: Path) -> None:
     assert difference(whole, drawn("--model", model, "--lora", f"{lora}:0.3")) > 0.1
 
 
+def test_what_diffusers_cannot_load_is_judged_too(model: Path, lora: Path, tmp_path: Path) -> None:
+    """The same change, once as a LoRA whose alpha is its rank, and once as plain differences of weights."""
+    tensors = load_file(lora)
+    stems = {key.split(".")[0] for key in tensors}
+    halves = {stem: [tensors[f"{stem}.lora_{name}.weight"] for name in ("up", "down")] for stem in stems}
+    other = tmp_path / "full.safetensors"
+    save_file({f"{stem}.diff": up @ down for stem, (up, down) in halves.items()}, other)
+    pictures = [drawn("--model", model, "--guidance", "5", "--lora", f"{path}:0.5") for path in (lora, other)]
+    assert difference(*pictures) < 0.1
+    assert difference(pictures[1], drawn("--model", model, "--guidance", "5")) > 0.3
+
+
 def test_strengths_are_told_from_files_with_colons(tmp_path: Path) -> None:
     assert judge_demo.split_strength(None) == (None, 1.0)
     assert judge_demo.split_strength("a.safetensors:0.8") == (Path("a.safetensors"), 0.8)

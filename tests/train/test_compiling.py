@@ -10,7 +10,7 @@ import torch
 
 from library.log import warn
 from library.train.compiling import uncompiled
-from tests.runs import Bench, assert_same, largest_difference
+from tests.runs import Bench, assert_same, largest_difference, run_to_the_end
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,14 @@ def test_blocks_are_compiled_with_gradient_checkpointing(bench: Bench) -> None:
     fast.train(**same, compile="regional")
     assert compiled_graphs() > 0
     assert fast.losses() == pytest.approx(plain.losses(), rel=1e-4)
+
+
+def test_a_dry_run_compiles_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_to_the_end(bench.argv(compile="full", dry_run=True)) == 0
+    said = capsys.readouterr().out
+    assert run_to_the_end(bench.argv(dry_run=True)) == 0
+    peaks = [next(line for line in text.splitlines() if "memory" in line) for text in (said, capsys.readouterr().out)]
+    assert compiled_graphs() == 0 and all(peaks)
 
 
 def test_a_failure_costs_a_sentence(
