@@ -158,7 +158,7 @@ if [ -n "$sample_prompts" ]; then
     option clip_skip "${clip_skip#0}"
     option max_token_length "$max_token_length"
     "$python" tools/generate.py --model "$pretrained_model" --lora "$lora" --compare \
-        --prompts_file "$sample_prompts" --sheet "$sheet" "${arguments[@]}"
+        --prompts_file "$sample_prompts" --sheet "$sheet" --overwrite "${arguments[@]}"
     echo "Contact sheet:  $sheet (base model beside LoRA)"
 fi
 echo "TensorBoard:    $python -m tensorboard.main --logdir $logging_dir"

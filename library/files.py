@@ -32,6 +32,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def default_cache() -> Path:
+    """Where the house keeps what it can compute again: easel in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "easel"
+
+
 def sweep_unfinished(folder: Path, name: str) -> None:
     """Deletes what killed processes left of the files and folders that runs called `name` write."""
     file = re.compile(rf"\.{re.escape(name)}[-_.].*\.(\d+)-\d+\.part")

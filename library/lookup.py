@@ -97,9 +97,10 @@ LR_SCHEDULES = {
     "rex": "library.optim.schedules:rex",
 }
 
-# The scheduler classes of diffusers, by the names that users of sd-scripts and the web UIs know.
+# The scheduler classes of diffusers, and what they lack, by the names of sd-scripts; more names are in samplers.py.
 SAMPLERS = {
     "ddim": "diffusers:DDIMScheduler",
+    "ddpm": "diffusers:DDPMScheduler",
     "pndm": "diffusers:PNDMScheduler",
     "lms": "diffusers:LMSDiscreteScheduler",
     "euler": "diffusers:EulerDiscreteScheduler",
@@ -108,6 +109,11 @@ SAMPLERS = {
     "dpm_2": "diffusers:KDPM2DiscreteScheduler",
     "dpm_2_a": "diffusers:KDPM2AncestralDiscreteScheduler",
     "dpmsolver++": "diffusers:DPMSolverMultistepScheduler",
+    "dpm++_2m_sde": "diffusers:DPMSolverMultistepScheduler",
+    "dpm++_sde": "library.diffusion.solvers:dpmpp_sde",
+    "dpm++_2s_a": "library.diffusion.solvers:dpmpp_2s_ancestral",
+    "dpm_fast": "library.diffusion.solvers:dpm_fast",
+    "dpm_adaptive": "library.diffusion.solvers:dpm_adaptive",
     "unipc": "diffusers:UniPCMultistepScheduler",
 }
 

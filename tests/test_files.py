@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from library.files import is_full_disk, naming_full_disk, sweep_unfinished, write_atomically
+from library.files import default_cache, is_full_disk, naming_full_disk, sweep_unfinished, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -57,3 +57,10 @@ def test_folders_of_models_are_swept_but_where_one_takes_anothers_place(tmp_path
     sweep_unfinished(tmp_path, "a")
     assert {path.name for path in tmp_path.iterdir()} == {".b.part", ".a.gone.txt", "a-000002"}
     sweep_unfinished(tmp_path / "nowhere", "a")
+
+
+def test_the_cache_is_where_the_system_keeps_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "easel"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache() == Path.home() / ".cache" / "easel"

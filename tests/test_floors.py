@@ -11,7 +11,7 @@ import library
 from library.lookup import OPTIMIZERS
 from tests.house import ROOT, imports_of, library_files, named, python_files, recipes
 
-LIGHT = ("cli", "errors", "files", "log", "lookup", "seeds", "settings", "models.prompts")
+LIGHT = ("cli", "errors", "files", "log", "lookup", "samplers", "seeds", "settings", "models.prompts", "models.grammar")
 
 # Imported name -> its name in requirements.txt, where they differ.
 DISTRIBUTIONS = {

@@ -3,161 +3,108 @@
 python tools/generate.py --model demo/model --lora my.safetensors:0.8 --prompt "sks creature" --output out.png
 python tools/generate.py --model demo/model --lora my.safetensors --prompts_file prompts.txt \
     --sheet sheet.png --strengths 0,0.5,1
-python tools/generate.py --model demo/model --embedding my.safetensors --prompt "a <my-creature>" --output out.png
+python tools/generate.py --model demo/model --lora_dir output --prompt "a (red:1.3) hat <lora:my:0.8>" --output out.png
+python tools/generate.py --model demo/model --lora_dir output --like out.png --seed 5 --output another.png
 """
 
 import argparse
-import math
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
-from PIL.PngImagePlugin import PngInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from library import lookup
-from library.cli import argument_parser, run_program
+from library import samplers
+from library.cli import argument_parser, missing_files, run_program, wrong_output
 from library.errors import InputError
+from library.files import default_cache
 from library.log import say, warn
-from library.models.prompts import Prompt, read_prompts, webui_text
-from library.sheet import contact_sheet
+from library.models.asked import Column, Lora, columns_of, lay_out, read_lora, read_strengths, read_word, worn_in
+from library.models.grammar import find_tagged, read_tags
+from library.models.parameters import AUTO_V2, hashes_entry, read_parameters, repeated, webui_text
+from library.models.prompts import PIXEL_STEP, Prompt, read_prompts
 
 if TYPE_CHECKING:
     from library.models.embeddings import Embedding
     from library.models.family import Family
+    from library.models.studio import Studio
 
 PLACEHOLDER_SIZE = 512  # pixels; stands for the model's own size while only mistakes are looked for
 TOKEN_LENGTHS = (75, 150, 225)
+CHUNK = 75  # tokens that the text encoders read at once
+STRENGTH = 0.6  # of --init, if none is given
+EXAMPLE = 'python tools/generate.py --model demo/model --prompt "a (red:1.3) creature" --sampler "dpm++ 2m karras" '
 LORA_HELP = "LoRA files, with their strengths if not 1; all at once, unless --compare is given"
-EMBEDDING_HELP = "files of learned words; WORD is what prompts call one, if not what its file says"
-
-
-@dataclass(frozen=True)
-class Word:
-    """A file of a learned word, and what prompts are to call it; None means as the file says."""
-
-    path: Path
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A LoRA file and the strength that was asked for; None if none was named, which means 1."""
-
-    path: Path
-    strength: float | None = None
-
-    @property
-    def factor(self) -> float:
-        """What the LoRA's change of the model is multiplied with."""
-        return 1.0 if self.strength is None else self.strength
-
-
-@dataclass(frozen=True)
-class Column:
-    """What all pictures of one column of the sheet are drawn with."""
-
-    title: str
-    loras: tuple[Lora, ...] = ()
+WORD_HELP = "files of learned words; WORD is what prompts call one, if not what its file says"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--model": {"required": True, "help": "base model: diffusers folder, hub id, .safetensors or .ckpt"},
+    "--vae": {"help": "another model, or a VAE, that decodes the pictures"},
+    "--lora_dir": {"type": Path, "help": "where files are that prompts name as <lora:NAME:0.8>: --lora_dir output"},
+    "--prompt": {"action": "append", "default": [], "help": "what to draw, such as 'a (red:1.2) hat AND a dog'"},
+    "--prompts_file": {"type": Path, "help": "prompts in .txt (with sd-scripts' line flags), .toml or .json"},
+    "--like": {"type": Path, "help": "a PNG of this program or a web UI, drawn again where nothing else is said"},
+    "--negative": {"default": "", "help": "what not to draw: 'blurry, dark'"},
+    "--seed": {"type": int, "default": 0, "help": "the same seed gives the same picture on every device"},
+    "--steps": {"type": int, "default": 30, "help": "denoising steps"},
+    "--guidance": {"type": float, "default": 7.5, "help": "classifier-free guidance; 1 is none"},
+    "--sampler": {"default": "ddim", "help": ", ".join(samplers.NAMES) + "; names such as 'DPM++ 2M Karras' too"},
+    "--width": {"type": int, "help": "in pixels, a multiple of 8; by default what the model was made for"},
+    "--height": {"type": int, "help": "in pixels, a multiple of 8; by default what the model was made for"},
+    "--clip_skip": {"type": int, "help": "read the text encoder's n-th last layer: 2 for many anime models"},
+    "--max_token_length": {"type": int, "choices": TOKEN_LENGTHS, "help": "cuts prompts; by default all is read"},
+    "--precision": {"choices": ("no", "fp16", "bf16"), "help": "by default fp16 on CUDA, else no: float32"},
+    "--init": {"type": Path, "help": "a picture to begin with instead of noise: --init sketch.png --strength 0.6"},
+    "--strength": {"type": float, "default": STRENGTH, "help": "how much of --init is redrawn, above 0 to 1"},
+    "--number": {"type": int, "default": 1, "help": "pictures of each prompt, with seeds counted up from its own"},
+    "--batch_size": {"type": int, "default": 1, "help": "how many are drawn at once: --number 8 --batch_size 4"},
+    "--low_memory": {"action": "store_true", "help": "each part of the model is on the GPU only while it works"},
+    "--compile": {"action": "store_true", "help": "compiles the UNet, which pays for many pictures"},
+    "--overwrite": {"action": "store_true", "help": "replaces pictures that are there"},
+    "--output": {"type": Path, "help": "a .png file; several become out_01.png, out_02.png ..."},
+    "--sheet": {"type": Path, "help": "a .png file: all pictures in one, prompts down"},
+}  # fmt: skip
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The settings as written, each checked by itself."""
-    parser = argument_parser("Draw pictures from a base model, with any number of LoRAs.")
-    add = parser.add_argument
-    add("--model", required=True, help="base model: diffusers folder, hub id, .safetensors or .ckpt")
-    add("--vae", help="another model, or a VAE, that decodes the pictures")
+    """The settings as written, each checked by itself; those of --like where they are not written."""
+    parser = argument_parser("Draw pictures from a base model, with any number of LoRAs.", EXAMPLE + "--output out.png")
     lists = {"nargs": "+", "action": "extend", "default": []}
-    add("--lora", type=read_lora, metavar="FILE:STRENGTH", help=LORA_HELP, **lists)
-    add("--embedding", type=read_word, metavar="FILE:WORD", help=EMBEDDING_HELP, **lists)
-    add("--prompt", action="append", default=[], help="what to draw; may be given several times")
-    add("--prompts_file", type=Path, help="prompts in .txt (with sd-scripts' line flags), .toml or .json")
-    add("--negative", default="", help="what not to draw")
-    add("--seed", type=int, default=0, help="the same seed gives the same picture on every device")
-    add("--steps", type=int, default=30, help="denoising steps")
-    add("--guidance", type=float, default=7.5, help="classifier-free guidance; 1 is none")
-    add("--sampler", default="ddim", help=", ".join(lookup.SAMPLERS))
-    add("--width", type=int, help="in pixels, a multiple of 8; by default what the model was made for")
-    add("--height", type=int, help="in pixels, a multiple of 8; by default what the model was made for")
-    add("--clip_skip", type=int, help="read the text encoder's n-th last layer")
-    add("--max_token_length", type=int, default=75, choices=TOKEN_LENGTHS, help="longer prompts are cut")
-    add("--precision", choices=("no", "fp16", "bf16"), help="by default fp16 on CUDA, else no: float32")
-    add("--number", type=int, default=1, help="pictures of each prompt, with seeds counted up from its own")
-    add("--output", type=read_output, help="a .png file; several become out_01.png, out_02.png ...")
-    add("--sheet", type=read_output, help="a .png file: all pictures in one, prompts down")
+    for name, facts in OPTIONS.items():
+        parser.add_argument(name, **facts)
+    parser.add_argument("--lora", type=read_lora, metavar="FILE:STRENGTH", help=LORA_HELP, **lists)
+    parser.add_argument("--embedding", type=read_word, metavar="FILE:WORD", help=WORD_HELP, **lists)
     across = parser.add_mutually_exclusive_group()
     across.add_argument("--strengths", type=read_strengths, help="strengths of the LoRA across: 0,0.5,1")
     across.add_argument("--compare", action="store_true", help="the base model, then each --lora, across")
-    return parser.parse_args(argv)
-
-
-def read_lora(text: str) -> Lora:
-    """A LoRA from `FILE` or `FILE:STRENGTH`; a colon inside the name of an existing file is left there."""
-    name, colon, strength = text.rpartition(":")
-    if Path(text).is_file() or not colon:
-        return Lora(Path(text))
-    try:
-        return Lora(Path(name), read_number(strength))
-    except ValueError:
-        if Path(name).is_file():
-            message = f"the strength {strength!r} of {name} is no number"
-            raise argparse.ArgumentTypeError(message) from None
-        return Lora(Path(text))
-
-
-def read_word(text: str) -> Word:
-    """A learned word from `FILE` or `FILE:WORD`; a colon inside the name of an existing file is left there."""
-    name, _, word = text.rpartition(":")
-    return Word(Path(name), word) if Path(name).is_file() and not Path(text).is_file() else Word(Path(text))
-
-
-def read_number(text: str) -> float:
-    """A number that is neither infinite nor not-a-number; ValueError otherwise."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-def read_strengths(text: str) -> tuple[float, ...]:
-    """Numbers with commas between them."""
-    try:
-        return tuple(read_number(word) for word in text.split(","))
-    except ValueError:
-        message = f"strengths are numbers with commas between them, such as 0,0.5,1, not {text!r}"
-        raise argparse.ArgumentTypeError(message) from None
-
-
-def read_output(text: str) -> Path:
-    """A .png path in a folder that is there and can be written, or can be made."""
-    path = Path(text)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"pictures are written as .png files, not {text!r}")
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
-    return path
+    settings = parser.parse_args(argv)
+    if settings.like:
+        said = read_parameters(settings.like)
+        parser.set_defaults(**repeated(said, str(settings.like)))
+        settings = parser.parse_args(argv)
+        settings.prompt = settings.prompt or ([] if settings.prompts_file else [said.text])
+    return settings
 
 
 def check(settings: argparse.Namespace) -> None:
     """InputError naming every setting that does not go with the others."""
-    missing = [lora.path for lora in settings.lora if not lora.path.is_file()]
-    wrong = [f"--lora {path}: there is no such file." for path in missing]
-    gone = [word.path for word in settings.embedding if not word.path.is_file()]
-    wrong += [f"--embedding {path}: there is no such file." for path in gone]
+    wrong = missing_files("--lora", [lora.path for lora in settings.lora])
+    wrong += missing_files("--embedding", [word.path for word in settings.embedding])
     if not settings.prompt and not settings.prompts_file:
-        wrong.append("there is nothing to draw; give --prompt or --prompts_file.")
+        wrong.append("there is nothing to draw; give --prompt, --prompts_file or --like.")
     if not settings.output and not settings.sheet:
         wrong.append("the pictures have no place to go; give --output FILE.png or --sheet FILE.png.")
-    if settings.number < 1:
-        wrong.append(f"--number {settings.number} must be 1 or more.")
-    if settings.clip_skip is not None and settings.clip_skip < 1:
-        wrong.append(f"--clip_skip {settings.clip_skip} must be 1 or more; 1 is the last layer.")
+    for name in ("number", "batch_size", "clip_skip"):
+        if (value := getattr(settings, name)) is not None and value < 1:
+            wrong.append(f"--{name} {value} must be 1 or more{'; 1 is the last layer' if name == 'clip_skip' else ''}.")
+    if settings.lora_dir and not settings.lora_dir.is_dir():
+        wrong.append(f"--lora_dir {settings.lora_dir}: there is no such folder.")
+    if not 0 < settings.strength <= 1:
+        wrong.append(f"--strength {settings.strength} is not above 0 and at most 1.")
     if (settings.strengths or settings.compare) and not settings.sheet:
         wrong.append("--strengths and --compare are the columns of a sheet; give --sheet FILE.png too.")
     if settings.compare and not settings.lora:
@@ -168,31 +115,46 @@ def check(settings: argparse.Namespace) -> None:
         raise InputError(*wrong)
 
 
-def columns_of(settings: argparse.Namespace) -> list[Column]:
-    """The columns of the sheet: strengths, LoRA files beside the base, or all LoRAs together."""
-    loras = tuple(settings.lora)
-    if settings.strengths:
-        return [Column(f"strength {each:g}", (Lora(loras[0].path, each),)) for each in settings.strengths]
-    if settings.compare:
-        return [Column("base model"), *(Column(title_of(lora), (lora,)) for lora in loras)]
-    return [Column(" + ".join(title_of(lora) for lora in loras) or "base model", loras)]
+def check_outputs(settings: argparse.Namespace, count: int) -> None:
+    """InputError for each file that cannot be written, or must not be."""
+    paths = [numbered(settings.output, number, count) for number in range(count)] if settings.output else []
+    paths += [settings.sheet] if settings.sheet else []
+    if wrong := [words for path in paths for words in wrong_output(path, settings.overwrite, (".png",))]:
+        raise InputError(*wrong)
 
 
-def title_of(lora: Lora) -> str:
-    """A LoRA's name, and its strength where that was named."""
-    return lora.path.stem if lora.strength is None else f"{lora.path.stem} : {lora.strength:g}"
+def open_start(path: Path | None) -> Image | None:
+    """The picture of --init, as it is meant to be seen."""
+    if path is None:
+        return None
+    from library.data.decoding import read_picture
+
+    try:
+        return read_picture(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--init {path} cannot be read: {error}") from None
 
 
-def prompts_of(settings: argparse.Namespace, size: int) -> list[Prompt]:
+def prompts_of(settings: argparse.Namespace, size: tuple[int, int]) -> list[Prompt]:
     """All that is to be drawn, each prompt `number` times with seeds counted up; `size` is in pixels."""
     facts = {name: getattr(settings, name) for name in ("negative", "seed", "steps", "guidance", "sampler")}
-    width, height = (size if side is None else side for side in (settings.width, settings.height))
+    given = (settings.width, settings.height)
+    width, height = (usual if side is None else side for side, usual in zip(given, size, strict=True))
     defaults = Prompt("", width=width, height=height, **facts)
     prompts = [replace(defaults, text=text) for text in settings.prompt]
     if settings.prompts_file:
         prompts += read_prompts(settings.prompts_file, defaults)
     counts = range(settings.number)
     return [replace(prompt, seed=prompt.seed + count) for prompt in prompts for count in counts]
+
+
+def find_files(settings: argparse.Namespace, prompts: Sequence[Prompt]) -> dict[str, Path]:
+    """The files of all LoRAs that prompts name."""
+    tags = [tag for prompt in prompts for tag in read_tags(prompt.text)[1]]
+    twice = {tag.name for tag in tags} & {lora.path.stem for lora in settings.lora}
+    if twice and (settings.strengths or settings.compare):
+        raise InputError(f"take <lora:{min(twice)}> out of the prompt: its strengths are the columns of the sheet.")
+    return find_tagged(tags, settings.lora_dir, [lora.path for lora in settings.lora])
 
 
 def read_words(settings: argparse.Namespace, family: "Family", prompts: Sequence[Prompt]) -> list["Embedding"]:
@@ -212,64 +174,55 @@ def read_words(settings: argparse.Namespace, family: "Family", prompts: Sequence
     return found
 
 
+def warn_of_cuts(family: "Family", prompts: Sequence[Prompt], longest: int | None) -> None:
+    """Say which prompts are longer than the text encoder is to read."""
+    for text in dict.fromkeys(words for prompt in prompts for words in (prompt.text, prompt.negative)):
+        chunks = family.chunk_count(read_tags(text)[0])
+        if longest and chunks * CHUNK > longest:
+            warn(f"{text[:40]!r}... takes {chunks} times {CHUNK} tokens, {longest} are read (--max_token_length).")
+
+
 def draw(
     settings: argparse.Namespace,
-    family: "Family",
-    columns: Sequence[Column],
+    studio: "Studio",
     prompts: Sequence[Prompt],
-    words: Sequence["Embedding"],
-) -> Iterator[tuple[int, int, Image]]:
-    """Row, column and picture of each, column by column, so that the LoRAs of a column are put on once.
+    columns: Sequence[Column],
+    tagged: Mapping[str, Path],
+) -> Iterator[tuple[int, tuple[Lora, ...], Image]]:
+    """The place of each picture on the sheet, row by row, its LoRAs and itself; those of the same LoRAs together.
 
-    Raises InputError before the first picture if any of the LoRAs or learned words does not fit the model.
+    Raises InputError before the first picture if any of the LoRAs does not fit the model.
     """
-    import torch
+    from library.models.drawing import Start
 
-    from library.adapters.merged import load_adapters
-    from library.device import start_compute
-    from library.models.drawing import Painter
-    from library.models.embeddings import put_on
-
-    compute = start_compute(settings.precision or "no")
-    is_fast_in_half = settings.precision is None and compute.device.type == "cuda"
-    dtype = torch.float16 if is_fast_in_half else compute.dtype
-    encoders = [encoder.to(compute.device) for encoder in family.load_text_encoders(dtype)]
-    unet, vae = family.load_unet(dtype).to(compute.device), family.load_vae(torch.float32).to(compute.device)
-    readers = dict(zip(family.text_parts, encoders, strict=True))
-    for embedding in words:
-        put_on(readers, embedding)
-    modules = {"unet": unet, **readers}
-    layers = {part: family.adapter_layers(module, part) for part, module in modules.items()}
-    load_adapters([(lora.path, 0.0) for lora in settings.lora], modules, layers)  # strength 0: only a check
-    painter = Painter(family, vae, encoders, unet)
-    for number, column in enumerate(columns):
-        merged = load_adapters([(lora.path, lora.factor) for lora in column.loras], modules, layers)
-        for row, prompt in enumerate(prompts):
-            picture = painter.draw(
-                prompt, None, settings.clip_skip, compute.device, dtype, settings.max_token_length
-            )
-            yield row, number, picture
-        merged.restore()
+    init = open_start(settings.init)
+    start = Start(init, settings.strength) if init else None
+    wanted = [
+        (worn_in(prompt, column, tagged), row * len(columns) + number, prompt)
+        for number, column in enumerate(columns)
+        for row, prompt in enumerate(prompts)
+    ]
+    studio.check(list(dict.fromkeys(lora.path for loras, _, _ in wanted for lora in loras)))
+    for loras, group in groupby(wanted, key=lambda each: each[0]):
+        _, places, chosen = zip(*group, strict=True)
+        worn = [(lora.path, lora.factor) for lora in loras]
+        for index, picture in studio.draw(chosen, worn, settings.clip_skip, settings.max_token_length, start):
+            yield places[index], loras, picture
 
 
-def lay_out(
-    pictures: Sequence[Image], columns: Sequence[Column], prompts: Sequence[Prompt], number: int
-) -> Image:
-    """The sheet of all pictures, given row by row: prompts down; across are the columns.
+def hashes_of(settings: argparse.Namespace, words: Sequence["Embedding"], loras: Sequence[Lora]) -> dict[str, str]:
+    """What a picture says of the files that it was made by."""
+    from library.models.made_by import lora_sha256, model_sha256, word_sha256
 
-    Where there is one column only, the `number` seeds of each prompt stand across instead.
-    """
-    seeds_across = number if len(columns) == 1 else 1
-    width = len(columns) * seeds_across
-    rows = [pictures[start : start + width] for start in range(0, len(pictures), width)]
-    labels = [prompt.text or "(no words)" for prompt in prompts[::seeds_across]]
-    titles = [column.title for column in columns]
-    if seeds_across > 1:
-        is_same = len({prompt.seed for prompt in prompts[::number]}) == 1
-        titles = [f"seed {prompts[0].seed + n}" if is_same else f"picture {n + 1}" for n in range(number)]
-    elif number > 1:
-        labels = [f"{label} (seed {prompt.seed})" for label, prompt in zip(labels, prompts, strict=True)]
-    return contact_sheet(rows, labels, titles)
+    cache = default_cache()
+    named = {lora.path.stem: lora_sha256(lora.path, cache) for lora in loras}
+    learned = {embedding.word: word_sha256(Path(embedding.name), cache) for embedding in words}
+    return {
+        "Model hash": model_sha256(settings.model, cache)[:AUTO_V2],
+        "Denoising strength": f"{settings.strength:g}" if settings.init else "",
+        "Lora hashes": hashes_entry(named),
+        "TI hashes": hashes_entry(learned),
+    }
 
 
 def numbered(path: Path, number: int, count: int) -> Path:
@@ -280,53 +233,51 @@ def numbered(path: Path, number: int, count: int) -> Path:
     return path.with_name(f"{path.stem}_{number + 1:0{digits}d}{path.suffix}")
 
 
-def save_picture(path: Path, picture: Image, text: str = "") -> None:
-    """Write a PNG, whole or not at all; `text` tells web UIs how the picture was made."""
-    from library.files import write_atomically
-
-    facts = PngInfo()
-    if text:
-        facts.add_text("parameters", text)
-    write_atomically(path, lambda unfinished: picture.save(unfinished, format="PNG", pnginfo=facts))
-
-
-def warn_of_cuts(family: "Family", prompts: Sequence[Prompt], longest: int) -> None:
-    """Say which prompts are longer than the text encoder is to read."""
-    for text in dict.fromkeys(words for prompt in prompts for words in (prompt.text, prompt.negative)):
-        count = family.token_count(text)
-        if count > longest:
-            warn(f"{text[:40]!r}... has {count} tokens, {longest} are read (--max_token_length).")
+def size_of(settings: argparse.Namespace, usual: int) -> tuple[int, int]:
+    """Width and height in pixels where they are not given: those of --init but for a rest, or the model's own."""
+    init = open_start(settings.init)
+    if init is None:
+        return usual, usual
+    width, height = (max(PIXEL_STEP, side // PIXEL_STEP * PIXEL_STEP) for side in init.size)
+    return width, height
 
 
 def main() -> int:
     """Check everything, open the model, draw, and write each picture as soon as it is drawn."""
     settings = parse_arguments()
     check(settings)
-    prompts_of(settings, PLACEHOLDER_SIZE)  # mistakes are said at once, before torch is imported
+    # Mistakes are said at once, before torch is imported.
+    prompts = prompts_of(settings, size_of(settings, PLACEHOLDER_SIZE))
+    columns = columns_of(settings.lora, settings.strengths, settings.compare)
+    tagged, count = find_files(settings, prompts), len(prompts) * len(columns)
+    check_outputs(settings, count)
 
+    from library.models.drawing import save_png
     from library.models.family import open_family
+    from library.models.studio import Studio, Ways
 
     family = open_family(settings.model, settings.vae)
-    prompts, columns = prompts_of(settings, family.default_size), columns_of(settings)
+    prompts = prompts_of(settings, size_of(settings, family.default_size))
     words = read_words(settings, family, prompts)
     warn_of_cuts(family, prompts, settings.max_token_length)
     model = family.base_name.removesuffix(".safetensors").removesuffix(".ckpt")
-    count = len(prompts) * len(columns)
+    studio = Studio(family, Ways(settings.precision, settings.low_memory, settings.compile, settings.batch_size), words)
     pictures: dict[int, Image] = {}
-    for row, column, picture in draw(settings, family, columns, prompts, words):
-        place = row * len(columns) + column
-        pictures[place] = picture
-        say(f"picture {len(pictures)} of {count}: {prompts[row].text} (seed {prompts[row].seed})")
+    for place, loras, picture in draw(settings, studio, prompts, columns, tagged):
+        pictures[place], prompt = picture, prompts[place // len(columns)]
+        say(f"picture {len(pictures)} of {count}: {prompt.text} (seed {prompt.seed})")
         if settings.output:
-            loras = [(lora.path.stem, lora.factor) for lora in columns[column].loras]
-            text = webui_text(prompts[row], model, settings.clip_skip or 1, loras)
-            save_picture(numbered(settings.output, place, count), picture, text)
+            own = {tag.name for tag in read_tags(prompt.text)[1]}
+            beside = [(lora.path.stem, lora.factor) for lora in loras if lora.path.stem not in own]
+            more = hashes_of(settings, words, loras)
+            text = webui_text(prompt, model, settings.clip_skip or 1, beside, more)
+            save_png(numbered(settings.output, place, count), picture, text)
     if settings.output:
         ends = dict.fromkeys(str(numbered(settings.output, place, count)) for place in (0, count - 1))
         say("written:", " ... ".join(ends))
     if settings.sheet:
         in_order = [pictures[place] for place in range(count)]
-        save_picture(settings.sheet, lay_out(in_order, columns, prompts, settings.number))
+        save_png(settings.sheet, lay_out(in_order, columns, prompts, settings.number))
         say("written:", settings.sheet)
     return 0
 

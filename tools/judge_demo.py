@@ -24,9 +24,11 @@ from demo.trials import Findings, Trial, figures, table
 from library.cli import argument_parser, run_program
 from library.errors import InputError
 from library.lookup import SAMPLERS, resolve
+from library.samplers import OPTIONS
 from library.seeds import derive_seed
 from library.sheet import contact_sheet
 
+OF_DIFFUSERS = sorted(name for name, target in SAMPLERS.items() if target.startswith("diffusers:"))
 CELL = 256  # pixels; pictures on the sheet
 LETTER = 15  # pixels
 LINE = 34  # letters below a picture
@@ -50,7 +52,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--word", default="sks creature", help="how the prompts name the subject")
     parser.add_argument("--prompts", type=int, default=200, help="pictures to draw")
     parser.add_argument("--steps", type=int, default=25, help="denoising steps for a picture")
-    parser.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim", help="how to denoise")
+    parser.add_argument("--sampler", choices=OF_DIFFUSERS, default="ddim", help="how to denoise")
     parser.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance; 1 is none")
     parser.add_argument("--batch", type=int, default=10, help="pictures drawn at once")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and of the noise")
@@ -99,7 +101,9 @@ def open_pipeline(settings: argparse.Namespace) -> Any:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(settings.model, dtype=torch.float32, safety_checker=None)
-    pipeline.scheduler = resolve(SAMPLERS[settings.sampler]).from_config(pipeline.scheduler.config)
+    pipeline.scheduler = resolve(SAMPLERS[settings.sampler]).from_config(
+        pipeline.scheduler.config, **OPTIONS.get(settings.sampler, {})
+    )
     pipeline.set_progress_bar_config(disable=True)
     if settings.lora is not None:
         put_on(settings, pipeline)

@@ -16,6 +16,7 @@ PIECES = re.compile(
     """,
     re.VERBOSE,
 )
+BREAK = re.compile(r"\s*\bBREAK\b\s*")
 Segment = tuple[str, float]
 
 
@@ -43,6 +44,17 @@ def parse_weights(caption: str) -> list[Segment]:
     for start in squares:
         _multiply(segments, start, 1 / STEP)
     return _merged(segments)
+
+
+def parse_sections(prompt: str) -> list[list[Segment]]:
+    """The pieces between the words BREAK of a prompt, at each of which the text encoder begins a new window."""
+    sections: list[list[Segment]] = [[]]
+    for text, weight in parse_weights(prompt):
+        first, *others = BREAK.split(text)
+        sections[-1].append((first, weight))
+        sections += [[(other, weight)] for other in others]
+    kept = [[piece for piece in section if piece[0]] for section in sections]
+    return kept if kept[-1] or len(kept) == 1 else kept[:-1]
 
 
 def emphasise(states: Tensor, weights: Tensor) -> Tensor:

@@ -87,6 +87,12 @@ class Family(Protocol):
     def tokenize(self, captions: Sequence[str], max_token_length: int, weighted: bool = False) -> list[Tokens]:
         """The tokens for each text encoder; longer captions are cut, and `weighted` ones read with their weights."""
 
+    def tokenize_prompts(self, prompts: Sequence[str], max_token_length: int | None = None) -> list[Tokens]:
+        """The tokens for each text encoder of prompts in the web UI's grammar, whole unless a length is given."""
+
+    def chunk_count(self, prompt: str) -> int:
+        """How many chunks of 75 tokens `tokenize_prompts` makes of a prompt."""
+
     def add_word(self, word: str, vectors: int) -> None:
         """Lets `word` be read as so many new tokens, behind all others; see embeddings.add_rows for the encoders."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from library import lookup
 from library.errors import InputError
+from library.samplers import NAMES, find_sampler
 
 MAX_STEPS = 1000  # the models were trained on 1000 timesteps, and no sampler takes more steps than that
 PIXEL_STEP = 8  # one latent pixel is 8 x 8 picture pixels
@@ -37,20 +38,6 @@ KEYS: dict[str, tuple[str, type]] = {
     "sample_sampler": ("sampler", str),
 }
 
-# Our name -> the name under which AUTOMATIC1111 and its relatives know the same method.
-WEBUI_SAMPLERS = {
-    "ddim": "DDIM",
-    "pndm": "PLMS",
-    "lms": "LMS",
-    "euler": "Euler",
-    "euler_a": "Euler a",
-    "heun": "Heun",
-    "dpm_2": "DPM2",
-    "dpm_2_a": "DPM2 a",
-    "dpmsolver++": "DPM++ 2M",
-    "unipc": "UniPC",
-}
-
 
 @dataclass(frozen=True)
 class Prompt:
@@ -72,9 +59,9 @@ class Prompt:
     def __post_init__(self) -> None:
         """Check each value; the sampler's name is brought to the spelling of the table."""
         wrong = [*_wrong_numbers(self)]
-        sampler = lookup.find_name(self.sampler, lookup.SAMPLERS)
+        sampler = find_sampler(self.sampler)
         if sampler is None:
-            wrong.append(_unknown(f"sampler {self.sampler!r}", self.sampler, lookup.SAMPLERS))
+            wrong.append(_unknown(f"sampler {self.sampler!r}", self.sampler, NAMES))
         if wrong:
             raise InputError(*wrong)
         object.__setattr__(self, "sampler", sampler)
@@ -162,28 +149,6 @@ def read_prompts(path: str | Path, defaults: Prompt) -> list[Prompt]:
     if wrong:
         raise InputError(*wrong)
     return prompts
-
-
-def webui_text(
-    prompt: Prompt, model: str, clip_skip: int = 1, loras: Iterable[tuple[str, float]] = ()
-) -> str:
-    """How a picture was made, in the form that AUTOMATIC1111 keeps in a PNG's "parameters".
-
-    `loras` are pairs of name and strength; they stand behind the prompt as `<lora:name:0.8>`, as there.
-    """
-    words = prompt.text + "".join(f" <lora:{name}:{strength:g}>" for name, strength in loras)
-    facts = {
-        "Steps": prompt.steps,
-        "Sampler": WEBUI_SAMPLERS[prompt.sampler],
-        "CFG scale": f"{prompt.guidance:g}",
-        "Seed": prompt.seed,
-        "Size": f"{prompt.width}x{prompt.height}",
-        "Model": model,
-    }
-    if clip_skip > 1:
-        facts["Clip skip"] = clip_skip
-    lines = [words, f"Negative prompt: {prompt.negative}" if prompt.negative else ""]
-    return "\n".join([*filter(None, lines), ", ".join(f"{name}: {fact}" for name, fact in facts.items())])
 
 
 def _read_word(word: str, kind: type) -> Any:

@@ -92,6 +92,14 @@ class StableDiffusion:
             return [Tokens(*each.weighted(captions, max_token_length)) for each in self._tokenizers]
         return [Tokens(each(captions, max_token_length)) for each in self._tokenizers]
 
+    def tokenize_prompts(self, prompts: Sequence[str], max_token_length: int | None = None) -> list[Tokens]:
+        """The tokens for each text encoder of prompts in the web UI's grammar: weights, and BREAK."""
+        return [Tokens(*each.prompts(prompts, max_token_length)) for each in self._tokenizers]
+
+    def chunk_count(self, prompt: str) -> int:
+        """How many chunks of 75 tokens `tokenize_prompts` makes of a prompt."""
+        return self._tokenizers[0].chunk_count(prompt)
+
     def add_word(self, word: str, vectors: int) -> None:
         """Lets `word` be read as so many new tokens, in the order of adding; each encoder needs rows for them.
 

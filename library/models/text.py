@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -14,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention
 
 from library.errors import InputError
-from library.models.emphasis import emphasise, parse_weights
+from library.models.emphasis import emphasise, parse_sections, parse_weights
 from library.models.layout import build
 
 WINDOW = 77  # tokens that the model reads at once, the first and the last of them markers
@@ -110,6 +111,30 @@ class Tokenizer:
             weights.append([weight for tokens, weight in pieces for _ in tokens])
         return self._windows(ids, max_token_length), _windows(weights, max_token_length, 1.0, 1.0, 1.0)
 
+    def prompts(self, texts: Sequence[str], max_token_length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids of prompts with weights and BREAK in them, and their weights, both (batch, chunks, 77).
+
+        All have as many chunks as the longest needs, or as `max_token_length` leaves.
+        """
+        rows = [self._chunks(text) for text in texts]
+        count = min(max(map(len, rows)), (max_token_length or sys.maxsize) // CHUNK)
+        rows = [(row + [[]] * count)[:count] for row in rows]
+        ids = [[[token for token, _ in chunk] for chunk in row] for row in rows]
+        weights = [[[weight for _, weight in chunk] for chunk in row] for row in rows]
+        return _framed(ids, self._start, self._end, self._padding), _framed(weights, 1.0, 1.0, 1.0)
+
+    def chunk_count(self, text: str) -> int:
+        """How many chunks of 75 tokens a prompt with weights and BREAK in it takes."""
+        return len(self._chunks(text))
+
+    def _chunks(self, text: str) -> list[list[tuple[int, float]]]:
+        """The tokens of a prompt with their weights, in chunks of 75 at most."""
+        chunks = []
+        for section in parse_sections(text):
+            tokens = [(token, weight) for piece, weight in section for token in self._ids(piece)]
+            chunks += [tokens[start : start + CHUNK] for start in range(0, len(tokens) or 1, CHUNK)]
+        return chunks
+
     def _windows(self, rows: Sequence[Sequence[int]], max_token_length: int) -> Tensor:
         return _windows(rows, max_token_length, self._start, self._end, self._padding)
 
@@ -170,16 +195,19 @@ def _windows(
     """Rows of numbers as (batch, chunks, 77): cut, each chunk between `first` and `last`, and filled up behind."""
     if max_token_length not in MAX_TOKEN_LENGTHS:
         raise InputError(f"max_token_length {max_token_length} is not one of 75, 150 and 225.")
-    windows = []
-    for row in rows:
-        chunks = [row[start : min(start + CHUNK, max_token_length)] for start in range(0, max_token_length, CHUNK)]
-        windows.append([[first, *chunk, last, *[padding] * (CHUNK - len(chunk))] for chunk in chunks])
-    return torch.tensor(windows)
+    starts = range(0, max_token_length, CHUNK)
+    chunks = [[row[start : min(start + CHUNK, max_token_length)] for start in starts] for row in rows]
+    return _framed(chunks, first, last, padding)
 
 
-def encode(
-    encoder: nn.Module, tokens: Tensor, clip_skip: int | None, weights: Tensor | None = None
-) -> Tensor:
+def _framed(rows: Sequence[Sequence[Sequence[float]]], first: float, last: float, padding: float) -> Tensor:
+    """Rows of chunks of 75 numbers at most as (batch, chunks, 77), each between `first` and `last` and filled up."""
+    return torch.tensor(
+        [[[first, *chunk, last, *[padding] * (CHUNK - len(chunk))] for chunk in chunks] for chunks in rows]
+    )
+
+
+def encode(encoder: nn.Module, tokens: Tensor, clip_skip: int | None, weights: Tensor | None = None) -> Tensor:
     """Hidden states (batch, 75 * chunks + 2, width) of token ids (batch, chunks, 77), times their `weights`.
 
     Each chunk is read by itself; of the markers only the first and last of all are kept, as in sd-scripts.

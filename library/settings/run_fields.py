@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.lookup import ADAPTERS, OPTIMIZERS, PRESETS, SAMPLERS
+from library import samplers
+from library.lookup import ADAPTERS, OPTIMIZERS, PRESETS
 from library.settings.rules import option
 
 PICKLE = "it is a pickle, which can run code when it is opened; safetensors loads in every UI"
-K_SAMPLERS = {f"k_{name}": name for name in ("lms", "euler", "euler_a", "dpm_2", "dpm_2_a")}
 
 LYCORIS = "lycoris.kohya"
 
@@ -171,7 +171,7 @@ class PreviewFields:
     sample_every_n_epochs: int | None = option(None, "Draws every so many epochs.", low=1, zero_is_unset=True)
     sample_every_n_steps: int | None = option(None, "Draws every so many steps.", low=1, zero_is_unset=True)
     sample_at_first: bool = option(False, "Draws before training too.")
-    sample_sampler: str = option("ddim", "The sampler.", choices=tuple(SAMPLERS), aliases=K_SAMPLERS)
+    sample_sampler: str = option("ddim", "The sampler.", choices=samplers.NAMES, aliases=samplers.spellings())
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from library.files import write_atomically
 from library.log import say, warn
 from library.models.drawing import Painter, save_png, texts_of
 from library.models.family import Family
-from library.models.prompts import Prompt, webui_text
+from library.models.parameters import webui_text
+from library.models.prompts import Prompt
 from library.seeds import derive_seed
 from library.settings import Settings
 from library.train.captions import TextReader

@@ -1,6 +1,5 @@
 """From the settings to the pictures: what is learned from, what is held out, and their latents."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from library.data.folders import Subset, find_subsets
 from library.data.pictures import Picture
 from library.data.validation import split_validation, validation_view
 from library.device import Compute
+from library.files import default_cache
 from library.settings import DatasetTable, ResolvedSubset, Settings, SubsetTable
 from library.settings.tables import resolve_subset
 from library.train.embedding import check_word
@@ -81,8 +81,7 @@ def cache_folder(settings: Settings) -> Path:
     """Where latents and the picture index are kept from run to run."""
     if settings.cache_dir:
         return settings.cache_dir
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "easel"
+    return default_cache()
 
 
 def encode_pictures(settings: Settings, datasets: Sequence[Dataset], vae: Vae, compute: Compute) -> Caches | None:

@@ -8,7 +8,7 @@ from typing import Any
 from library.files import sweep_unfinished
 from library.log import say
 from library.models.drawing import save_png
-from library.models.prompts import webui_text
+from library.models.parameters import webui_text
 from library.settings import Settings, write_settings
 from library.settings.whole_checks import places
 from library.train.preview import Preview

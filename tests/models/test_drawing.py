@@ -1,10 +1,8 @@
 """Drawing: the same pictures as diffusers, by every sampler, without a trace on the models."""
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -13,20 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from library import lookup
-from library.diffusion.schedule import scaled_linear
-from library.errors import InputError
-from library.models import drawing
-from library.models.drawing import Painter, make_scheduler, to_picture
+from library.lookup import SAMPLERS
+from library.models.drawing import Painter, Start, to_picture
 from library.models.family import open_family
 from library.models.prompts import Prompt
+from library.models.sampling import make_scheduler
+from library.samplers import NAMES, split_name
 from tests.toys import write_overflowing_sd1, write_toy_sd1
 
 # The schedulers of diffusers hand tensors to numpy in a way that numpy means to end.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 PROMPT = Prompt("a red dog", "blurry", width=64, height=64, seed=7, steps=6, guidance=5.0)
-CLEAN = 0.3  # the value of every latent of the world in which a perfect model is known
+OF_DIFFUSERS = [name for name in NAMES if SAMPLERS[split_name(name)[0]].startswith("diffusers:")]
 
 
 @pytest.fixture(scope="module")
@@ -91,69 +88,6 @@ def pipeline_picture(pipeline: Any, prompt: Prompt, **options: Any) -> np.ndarra
     return shades(picture)
 
 
-def made_for(prediction_type: str) -> Any:
-    """As much of a family as a scheduler needs."""
-    return SimpleNamespace(betas=(0.00085, 0.012, 1000), prediction_type=prediction_type, zero_terminal_snr=False)
-
-
-def perfect_answer(
-    prediction_type: str, scheduler: Any, noisy: torch.Tensor, timestep: float
-) -> torch.Tensor:
-    """What a perfect model answers in a world where every latent is CLEAN; timesteps may lie between two."""
-    signal = float(np.interp(timestep, np.arange(1000), scheduler.alphas_cumprod.sqrt().numpy()))
-    spread = (1 - signal**2) ** 0.5
-    noise = (noisy - signal * CLEAN) / spread
-    if prediction_type == "epsilon":
-        return noise
-    return torch.full_like(noisy, CLEAN) if prediction_type == "sample" else signal * noise - spread * CLEAN
-
-
-def drawn_by_perfect_model(sampler: str, prediction_type: str, steps: int) -> torch.Tensor:
-    """The latents that a sampler ends at with a perfect model."""
-    scheduler = make_scheduler(made_for(prediction_type), sampler, steps)
-    scheduler.set_timesteps(steps)
-    generator = torch.Generator().manual_seed(0)
-    noise = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    latents = torch.randn((1, 4, 2, 2), generator=generator) * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
-        noisy = scheduler.scale_model_input(latents, timestep)
-        answer = perfect_answer(prediction_type, scheduler, noisy, float(timestep))
-        latents = scheduler.step(answer, timestep, latents, **noise, return_dict=False)[0]
-    return latents
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 25])
-@pytest.mark.parametrize("sampler", lookup.SAMPLERS)
-def test_every_sampler_reaches_the_clean_latents(sampler: str, steps: int) -> None:
-    latents = drawn_by_perfect_model(sampler, "epsilon", steps)
-    torch.testing.assert_close(latents, torch.full_like(latents, CLEAN), atol=0.12, rtol=0)
-
-
-@pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])
-@pytest.mark.parametrize("sampler", lookup.SAMPLERS)
-def test_every_sampler_knows_what_the_model_predicts(sampler: str, prediction_type: str) -> None:
-    if prediction_type == "sample" and sampler not in drawing.FOR_SAMPLE_PREDICTION:
-        with pytest.raises(InputError, match="does not fit a model that predicts samples; use ddim, "):
-            make_scheduler(made_for(prediction_type), sampler, 12)
-        return
-    latents = drawn_by_perfect_model(sampler, prediction_type, 12)
-    torch.testing.assert_close(latents, torch.full_like(latents, CLEAN), atol=0.12, rtol=0)
-
-
-@pytest.mark.parametrize("steps", [1, 7, 99, 350, 1000])
-@pytest.mark.parametrize("sampler", lookup.SAMPLERS)
-def test_every_number_of_steps_begins_in_noise(sampler: str, steps: int) -> None:
-    scheduler = make_scheduler(made_for("epsilon"), sampler, steps)
-    scheduler.set_timesteps(steps)
-    assert 750 <= scheduler.timesteps[0] < 1000
-    assert scheduler.timesteps.min() >= 0
-
-
-def test_an_unknown_sampler_is_refused() -> None:
-    with pytest.raises(InputError, match="Unknown sampler 'eulr'; allowed: ddim, "):
-        make_scheduler(made_for("epsilon"), "eulr", 20)
-
-
 @pytest.mark.parametrize(
     "prompt",
     [PROMPT, replace(PROMPT, guidance=1.0), replace(PROMPT, width=96, seed=2**62), replace(PROMPT, text="")],
@@ -168,7 +102,7 @@ def test_ddim_draws_what_the_pipeline_of_diffusers_draws(
     assert expected.std() > 1
 
 
-@pytest.mark.parametrize("sampler", lookup.SAMPLERS)
+@pytest.mark.parametrize("sampler", OF_DIFFUSERS)
 def test_every_sampler_draws_what_the_pipeline_of_diffusers_draws(
     painter: Painter, pipeline: Any, sampler: str
 ) -> None:
@@ -289,14 +223,48 @@ def test_a_gpu_draws_the_same_picture_and_gives_the_models_back(painter: Painter
     assert {parameter.device.type for parameter in painter.unet.parameters()} == {"cpu"}
 
 
-@pytest.mark.parametrize("sampler", lookup.SAMPLERS)
-def test_previews_of_models_whose_schedule_ends_in_noise(sampler: str) -> None:
-    """Every sampler draws by the schedule that training uses, from its last timestep on."""
-    family = SimpleNamespace(betas=(0.00085, 0.012, 1000), prediction_type="v_prediction", zero_terminal_snr=True)
-    scheduler = make_scheduler(family, sampler, 20)
-    expected = scaled_linear(*family.betas).to_zero_snr().alphas_cumprod
-    torch.testing.assert_close(scheduler.alphas_cumprod[:999], expected[:999], rtol=1e-3, atol=1e-6)
-    assert scheduler.alphas_cumprod[999] < 1e-6
-    scheduler.set_timesteps(20)
-    assert scheduler.timesteps[0] == 999
-    assert torch.isfinite(torch.as_tensor(scheduler.init_noise_sigma))
+def test_a_batch_draws_what_each_alone_would_be(painter: Painter) -> None:
+    """Prompts with other words, seeds, guidance and numbers of parts in one forward pass."""
+    prompts = [
+        replace(PROMPT, sampler="euler_a"),
+        replace(PROMPT, sampler="euler_a", seed=8, guidance=1.0),
+        replace(PROMPT, sampler="euler_a", seed=9, text="a (cat:1.3) AND a dog :0.5"),
+    ]
+    together = painter.draw_batch(prompts, painter.read(prompts))
+    for prompt, picture in zip(prompts, together, strict=True):
+        [alone] = painter.draw_batch([prompt], painter.read([prompt]))
+        assert np.abs(shades(alone) - shades(picture)).max() <= 2
+    assert together[0] != together[1]
+
+
+def test_plain_words_are_drawn_as_without_the_grammar(painter: Painter) -> None:
+    [picture] = painter.draw_batch([PROMPT], painter.read([PROMPT]))
+    assert np.abs(shades(picture) - shades(painter.draw(PROMPT))).max() <= 1
+
+
+def test_parts_add_their_guidance(painter: Painter) -> None:
+    texts = ("a red dog", "a red dog AND a cat :0", "a red dog :0.5 AND a red dog :0.5", "a red dog AND a cat")
+    plain, nothing, halves, both = (
+        shades(painter.draw_batch([prompt], painter.read([prompt]))[0])
+        for prompt in (replace(PROMPT, text=text) for text in texts)
+    )
+    assert max(np.abs(plain - nothing).max(), np.abs(plain - halves).max()) <= 1 < np.abs(plain - both).max()
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_a", "heun", "dpmsolver++_karras"])
+def test_a_picture_begins_with_another_as_in_the_pipeline_of_diffusers(
+    painter: Painter, pipeline: Any, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posterior = diffusers.models.autoencoders.vae.DiagonalGaussianDistribution
+    monkeypatch.setattr(posterior, "sample", lambda self, generator=None: self.mean)
+    other = Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    both = diffusers.StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+    both.set_progress_bar_config(disable=True)
+    both.scheduler = make_scheduler(painter.family, sampler, PROMPT.steps)
+    [expected] = both(
+        PROMPT.text, other, 0.7, PROMPT.steps, guidance_scale=PROMPT.guidance, negative_prompt=PROMPT.negative,
+        generator=torch.Generator().manual_seed(PROMPT.seed),
+    ).images  # fmt: skip
+    prompt = replace(PROMPT, sampler=sampler)
+    [drawn] = painter.draw_batch([prompt], painter.read([prompt]), start=Start(other, 0.7))
+    assert np.abs(shades(drawn) - shades(expected)).max() <= 2

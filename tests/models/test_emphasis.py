@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from library.models.emphasis import emphasise, parse_weights
+from library.models.emphasis import emphasise, parse_sections, parse_weights
 
 # Every example that the web UI's own description of the grammar gives, and the corners of it.
 GRAMMAR = [
@@ -95,3 +95,23 @@ def test_gradients_pass() -> None:
     weights = torch.tensor([[1.0, 1.3, 0.5, 1.0, 1.0]])
     emphasise(states.float(), weights).square().sum().backward()
     assert states.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sections"),
+    [
+        ("a dog", [[("a dog", 1.0)]]),
+        ("", [[]]),
+        ("a  BREAK\n b", [[("a", 1.0)], [("b", 1.0)]]),
+        ("(a:1.2)BREAK[b]", [[("a", 1.2)], [("b", 1 / 1.1)]]),
+        ("(a BREAK b:1.5) c", [[("a", 1.5)], [("b", 1.5), (" c", 1.0)]]),
+        ("BREAK a BREAK", [[], [("a", 1.0)]]),
+        ("a BREAK BREAK b", [[("a", 1.0)], [], [("b", 1.0)]]),
+        ("break BREAKS", [[("break BREAKS", 1.0)]]),
+    ],
+)
+def test_breaks(prompt: str, sections: list[list[tuple[str, float]]]) -> None:
+    found = parse_sections(prompt)
+    assert [[text for text, _ in each] for each in found] == [[text for text, _ in each] for each in sections]
+    weights = [weight for each in found for _, weight in each]
+    assert weights == pytest.approx([weight for each in sections for _, weight in each])

@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from library import lookup
 from library.errors import InputError
 from library.models.prompts import (
     FLAGS,
     KEYS,
-    WEBUI_SAMPLERS,
     Prompt,
     parse_prompt_line,
     read_prompts,
-    webui_text,
 )
 
 DEFAULTS = Prompt("unused", "ugly", width=64, height=64, seed=5, steps=4, guidance=3.0, sampler="euler")
@@ -154,14 +151,8 @@ def test_the_tables_name_every_field() -> None:
     fields = set(Prompt.__dataclass_fields__)
     assert {name for name, _ in KEYS.values()} == fields
     assert {name for name, _ in FLAGS.values()} == fields - {"text"}
-    assert set(WEBUI_SAMPLERS) == set(lookup.SAMPLERS)
 
 
-def test_the_text_for_the_web_uis() -> None:
-    prompt = Prompt("a dog", "bad", 512, 768, 3, 20, 7.0, "euler_a")
-    text = webui_text(prompt, "base", clip_skip=2, loras=[("sks", 0.8)])
-    assert text == (
-        "a dog <lora:sks:0.8>\nNegative prompt: bad\n"
-        "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 3, Size: 512x768, Model: base, Clip skip: 2"
-    )
-    assert webui_text(Prompt("x"), "m").splitlines()[1].startswith("Steps: 30, Sampler: DDIM")
+def test_samplers_are_brought_to_the_name_of_the_table() -> None:
+    assert Prompt("x", sampler="DPM++ 2M Karras").sampler == "dpmsolver++_karras"
+    assert parse_prompt_line("dog --ss k_dpm_2_a", DEFAULTS).sampler == "dpm_2_a"

@@ -299,3 +299,23 @@ def test_a_new_word_is_cut_where_the_caption_is(taught: text.Tokenizer) -> None:
 @given(st.lists(st.sampled_from(["<sks-cat>", "ZOGBLAT", "zog", "a", ",", "\u0130", " ", "<"])).map("".join))
 def test_new_words_are_counted_as_the_whole_is(taught: text.Tokenizer, caption: str) -> None:
     assert taught.count(caption) == len(taught._ids(caption))
+
+
+def test_prompts_begin_a_chunk_at_each_break(tokenizer: text.Tokenizer) -> None:
+    ids, weights = tokenizer.prompts(["a dog BREAK a (cat:1.5)", "a dog"])
+    assert ids.shape == weights.shape == (2, 2, 77)
+    dog, cat = (tokenizer([words], 75)[0, 0] for words in ("a dog", "a cat"))
+    nothing = tokenizer([""], 75)[0, 0]
+    assert torch.equal(ids[0], torch.stack([dog, cat])) and torch.equal(ids[1], torch.stack([dog, nothing]))
+    assert weights[0, 1, :4].tolist() == [1, 1, 1.5, 1] and (weights != 1).sum() == 1
+    assert tokenizer.chunk_count("a dog BREAK a cat") == 2 and tokenizer.chunk_count("") == 1
+
+
+@pytest.mark.parametrize(("words", "chunks"), [(75, 1), (76, 2), (226, 4)])
+def test_prompts_are_read_whole_unless_they_are_to_be_cut(tokenizer: text.Tokenizer, words: int, chunks: int) -> None:
+    long = "dog " * words
+    assert tokenizer.prompts([long])[0].shape == (1, chunks, 77) and tokenizer.chunk_count(long) == chunks
+    cut, _ = tokenizer.prompts([long], 75)
+    assert torch.equal(cut, tokenizer([long], 75))
+    if words <= 225:
+        assert torch.equal(tokenizer.prompts([long])[0], tokenizer([long], 75 * chunks))

@@ -1,6 +1,6 @@
 """The defaults that the contracts fix for the run, and choices that are the house's tables."""
 
-from library import lookup
+from library import lookup, samplers
 from library.settings import run_fields
 from library.settings.fields import RULES
 
@@ -31,7 +31,12 @@ def test_choices_are_the_tables() -> None:
         "network_module": lookup.ADAPTERS,
         "optimizer_type": lookup.OPTIMIZERS,
         "lr_scheduler": lookup.LR_SCHEDULES,
-        "sample_sampler": lookup.SAMPLERS,
+        "sample_sampler": samplers.NAMES,
     }
     for name, table in tables.items():
         assert RULES[name].choices == tuple(table)
+
+
+def test_samplers_have_many_names(read) -> None:
+    for words in ("DPM++ 2M Karras", "k_dpmsolver++_karras", "dpmsolver++_karras"):
+        assert read("--sample_sampler", words).sample_sampler == "dpmsolver++_karras"

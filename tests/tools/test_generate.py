@@ -13,7 +13,6 @@ from library.adapters.keys import LoraWeights, to_kohya
 from library.errors import InputError
 from library.models.embeddings import Embedding, rows_of, write_embedding, write_pickle
 from library.models.family import open_family
-from library.models.prompts import Prompt
 from library.weights import save_tensors
 from tests.toy_families import write_toy
 from tests.toys import write_toy_sd1
@@ -68,9 +67,7 @@ def cells(sheet: Path, rows: int, columns: int) -> list[list[np.ndarray]]:
     return [[pixels[top : top + size, left : left + size] for top, left in row] for row in starts]
 
 
-def test_one_picture_with_its_parameters(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_picture_with_its_parameters(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "new" / "folder" / "out.png"
     assert run(monkeypatch, "--model", model, "--prompt", "a dög", "--negative", "bad", "--seed", 4,
                "--sampler", "Euler_A", "--clip_skip", 2, "--output", output) == 0  # fmt: skip
@@ -98,9 +95,7 @@ def test_several_pictures_are_numbered_and_seeds_counted(
     assert pictures[0] != pictures[1]
 
 
-def test_a_sheet_of_strengths(
-    model: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sheet_of_strengths(model: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sheet = tmp_path / "sheet.png"
     run(monkeypatch, "--model", model, "--lora", lora, "--prompt", "a dog", "--prompt", "a cat",
         "--sheet", sheet, "--strengths", "0,1,0", "--output", tmp_path / "one.png")  # fmt: skip
@@ -108,7 +103,7 @@ def test_a_sheet_of_strengths(
         assert np.array_equal(row[0], row[2])
         assert np.abs(row[0] - row[1]).mean() > 1
     second = Image.open(tmp_path / "one_02.png")
-    assert "<lora:mark:1>" in second.text["parameters"]
+    assert "<lora:mark:1>" in second.text["parameters"] and 'Lora hashes: "mark: ' in second.text["parameters"]
     enlarged = second.resize((256, 256), Image.Resampling.NEAREST)
     assert np.array_equal(cells(sheet, 2, 3)[0][1], np.asarray(enlarged))
 
@@ -130,16 +125,12 @@ def test_a_sheet_of_seeds(model: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert not np.array_equal(first, second) and not np.array_equal(second, third)
 
 
-def test_several_loras_work_together(
-    model: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_loras_work_together(model: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ("--model", model, "--prompt", "a dog", "--output")
     run(monkeypatch, *common, tmp_path / "base.png")
     run(monkeypatch, *common, tmp_path / "undone.png", "--lora", f"{lora}:0.5", f"{lora}:-0.5")
     run(monkeypatch, *common, tmp_path / "both.png", "--lora", f"{lora}:0.5", "--lora", f"{lora}:0.25")
-    base, undone, both = (
-        np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("base", "undone", "both")
-    )
+    base, undone, both = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("base", "undone", "both"))
     assert np.abs(base.astype(int) - undone).max() <= 2
     assert np.abs(base.astype(int) - both).mean() > 1
 
@@ -147,16 +138,21 @@ def test_several_loras_work_together(
 def test_long_prompts_are_named(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "--model", model, "--prompt", "otter " * 90, "--output", tmp_path / "a.png")
-    assert "has 90 tokens, 75 are read" in capsys.readouterr().err
+    words = ("--model", model, "--prompt", "otter " * 90, "--overwrite", "--output", tmp_path / "a.png")
+    run(monkeypatch, *words)
+    assert capsys.readouterr().err == ""
+    whole = Image.open(tmp_path / "a.png").copy()
+    run(monkeypatch, *words, "--max_token_length", 75)
+    assert "takes 2 times 75 tokens, 75 are read" in capsys.readouterr().err
+    assert Image.open(tmp_path / "a.png") != whole
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--prompt", "x"], "give --output FILE.png or --sheet FILE.png"),
-        (["--output", "a.png"], "give --prompt or --prompts_file"),
-        (["--prompt", "x", "--output", "a.jpg"], "pictures are written as .png files, not 'a.jpg'"),
+        (["--output", "a.png"], "give --prompt, --prompts_file or --like"),
+        (["--prompt", "x", "--output", "a.jpg"], "the output must end in .png, not 'a.jpg'"),
         (["--prompt", "x", "--output", "a.png", "--promt", "x"], "unrecognized arguments: --promt"),
         (["--prompt", "x", "--output", "a.png", "--width", "65"], "width 65 is not a positive multiple of 8"),
         (["--prompt", "x", "--output", "a.png", "--sampler", "eulr"], "did you mean 'euler'?"),
@@ -164,7 +160,7 @@ def test_long_prompts_are_named(
         (["--prompt", "x", "--output", "a.png", "--clip_skip", "0"], "--clip_skip 0 must be 1 or more"),
         (
             ["--prompt", "x", "--output", "a.png", "--lora", "none.safetensors:1"],
-            "none.safetensors: there is no",
+            "--lora: there is no file none.safetensors",
         ),
         (
             ["--prompt", "x", "--output", "a.png", "--prompts_file", "none.txt"],
@@ -175,6 +171,13 @@ def test_long_prompts_are_named(
         (["--prompt", "x", "--sheet", "a.png", "--strengths", "0,nan"], "numbers with commas"),
         (["--prompt", "x", "--sheet", "a.png", "--compare"], "--compare needs one --lora or more"),
         (["--prompt", "x", "--sheet", "a.png"], "none"),
+        (["--prompt", "x", "--output", "a.png", "--batch_size", "0"], "--batch_size 0 must be 1 or more"),
+        (["--prompt", "x", "--output", "a.png", "--strength", "0"], "--strength 0.0 is not above 0 and at most 1"),
+        (["--prompt", "x", "--output", "a.png", "--init", "none.png"], "--init none.png cannot be read"),
+        (["--prompt", "x", "--output", "a.png", "--lora_dir", "none"], "--lora_dir none: there is no such folder"),
+        (["--prompt", "<lora:x:1>", "--output", "a.png"], "<lora:x> in a prompt: give --lora_dir"),
+        (["--prompt", "<lora:x:y>", "--output", "a.png"], "<lora:x:y> in a prompt is not understood"),
+        (["--output", "a.png", "--like", "none.png"], "none.png cannot be read as a picture"),
     ],
 )
 def test_wrong_input_is_refused(
@@ -214,34 +217,9 @@ def test_wrong_input_ends_with_status_2_before_torch_is_imported(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("text", "path", "strength"),
-    [("a.safetensors", "a.safetensors", None), ("a.pt:0.8", "a.pt", 0.8), ("a:-1", "a", -1.0),
-     ("C:/a.pt", "C:/a.pt", None), ("C:/a.pt:2", "C:/a.pt", 2.0)],
-)  # fmt: skip
-def test_a_lora_with_its_strength(text: str, path: str, strength: float | None) -> None:
-    assert generate.read_lora(text) == generate.Lora(Path(path), strength)
-
-
-def test_a_colon_in_a_file_name(tmp_path: Path) -> None:
-    odd = tmp_path / "a:1"
-    odd.touch()
-    assert generate.read_lora(str(odd)) == generate.Lora(odd)
-    assert generate.read_lora(f"{odd}:0.5") == generate.Lora(odd, 0.5)
-
-
 def test_numbers_of_files_sort() -> None:
     assert generate.numbered(Path("a.b.png"), 0, 1) == Path("a.b.png")
     assert generate.numbered(Path("a.b.png"), 6, 120) == Path("a.b_007.png")
-
-
-def test_labels_say_seeds_where_they_do_not_stand_across() -> None:
-    prompts = [Prompt("x", seed=seed) for seed in (1, 2)]
-    pictures = [Image.new("RGB", (64, 64))] * 4
-    columns = [generate.Column("base model"), generate.Column("a")]
-    two_by_two = generate.lay_out(pictures, columns, prompts, 2)
-    one_by_two = generate.lay_out(pictures[:2], columns[:1], prompts, 2)
-    assert two_by_two.height > 2 * 256 > one_by_two.height
 
 
 @pytest.fixture(scope="module", params=["sd1", "sdxl"])
@@ -279,7 +257,7 @@ def test_learned_words_that_do_not_fit(
 ) -> None:
     family, file = word
     common = ("--prompt", "<toy>", "--output", tmp_path / "a.png", "--embedding")
-    with pytest.raises(InputError, match=r"--embedding none.pt: there is no such file"):
+    with pytest.raises(InputError, match=r"--embedding: there is no file none.pt"):
         run(monkeypatch, "--model", model, *common, "none.pt")
     with pytest.raises(InputError, match=r"my dog.safetensors: 'dog' cannot be a new word.*Give it as FILE:WORD"):
         run(monkeypatch, "--model", family, *common, f"{file}:dog")
@@ -289,3 +267,73 @@ def test_learned_words_that_do_not_fit(
     with pytest.raises(InputError, match="wide.safetensors does not fit the base model"):
         run(monkeypatch, "--model", family, *common, tmp_path / "wide.safetensors")
     assert not list(tmp_path.glob("*.png"))
+
+
+def drawn(path: Path) -> np.ndarray:
+    """A picture's values as whole numbers."""
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_a_prompt_names_its_lora_and_the_picture_is_drawn_again(
+    model: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--model", model, "--lora_dir", lora.parent)
+    how = ("--seed", 5, "--guidance", 3, "--sampler", "DPM++ 2S a Karras", "--width", 72, "--negative", "a, b")
+    run(monkeypatch, *common, *how, "--prompt", "a (dog:1.3) <lora:mark:0.5>", "--output", tmp_path / "one.png")
+    run(monkeypatch, *common, "--like", tmp_path / "one.png", "--output", tmp_path / "two.png")
+    run(monkeypatch, "--model", model, *how, "--lora", f"{lora}:0.5", "--prompt", "a (dog:1.3) ",
+        "--output", tmp_path / "three.png")  # fmt: skip
+    one, two, three = (Image.open(tmp_path / f"{name}.png") for name in ("one", "two", "three"))
+    assert one.size == (72, 64) and one == two and one.text == two.text
+    assert np.array_equal(drawn(tmp_path / "one.png"), drawn(tmp_path / "three.png"))
+    assert "Sampler: DPM++ 2S a, Schedule type: Karras, CFG scale: 3, Seed: 5, Size: 72x64" in one.text["parameters"]
+    run(monkeypatch, *common, "--like", tmp_path / "one.png", "--seed", 6, "--output", tmp_path / "four.png")
+    assert Image.open(tmp_path / "four.png").text["parameters"] == one.text["parameters"].replace("Seed: 5", "Seed: 6")
+
+
+def test_nothing_is_replaced_unasked(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_02.png").write_text("mine")
+    (tmp_path / "sheet.png").write_text("mine")
+    words = ("--model", model, "--prompt", "x", "--number", 2, "--output", tmp_path / "a.png", "--sheet")
+    with pytest.raises(InputError) as caught:
+        run(monkeypatch, *words, tmp_path / "sheet.png")
+    assert [sentence.partition(" is there already")[0] for sentence in caught.value.sentences] == [
+        str(tmp_path / "a_02.png"), str(tmp_path / "sheet.png"),
+    ]  # fmt: skip
+    assert not (tmp_path / "a_01.png").exists()
+    run(monkeypatch, *words, tmp_path / "sheet.png", "--overwrite")
+    assert Image.open(tmp_path / "a_02.png").size == (64, 64)
+
+
+def test_a_picture_is_made_of_another(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.jpg"
+    Image.effect_mandelbrot((75, 69), (-2, -1.5, 1, 1.5), 50).save(other)
+    common = ("--model", model, "--prompt", "a dog", "--init", other, "--steps", 3)
+    for strength in (0.34, 1):
+        run(monkeypatch, *common, "--strength", strength, "--output", tmp_path / f"{strength}.png")
+    little, whole = Image.open(tmp_path / "0.34.png"), Image.open(tmp_path / "1.png")
+    assert little.size == (72, 64) and "Denoising strength: 0.34" in little.text["parameters"]
+    assert little != whole
+
+
+def test_many_pictures_at_once_are_those_of_one_by_one(
+    model: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat --w 72\na dog <lora:mark:0.5> --ss euler_a\na AND b\n")
+    common = ("--model", model, "--prompts_file", prompts, "--number", 2, "--lora", f"{lora}:0.25")
+    run(monkeypatch, *common, "--output", tmp_path / "one.png")
+    run(monkeypatch, *common, "--output", tmp_path / "many.png", "--batch_size", 3, "--low_memory")
+    for number in range(1, 7):
+        one, many = (tmp_path / f"{name}_{number:02}.png" for name in ("one", "many"))
+        assert np.abs(drawn(one) - drawn(many)).max() <= 2, number
+        assert Image.open(one).text == Image.open(many).text
+    assert Image.open(tmp_path / "many_01.png").text["parameters"].startswith("a cat <lora:mark:0.25>\nSteps")
+    assert Image.open(tmp_path / "many_03.png").text["parameters"].startswith("a dog <lora:mark:0.5>\nSteps")
+
+
+def test_help_has_an_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        generate.parse_arguments(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "example: python tools/generate.py --model demo/model" in shown and "dpm++_2m_sde_karras" in shown
