@@ -5,6 +5,8 @@ floor 3   train/       base data plan job batches step loop model state events o
                        what learns: learner learned whole embedding; class_pictures prior ema
                        what keeps a run safe: health room saves; and rates objective
           prepare/     what preprocess/ does: crops captions tags masks reports
+          grid/        pictures over two or three axes, as one picture and one page
+          scoring/     drawn pictures against the training pictures and their prompts, by open_clip
 floor 2   models/      a base model: family stable sd1 sd2 sdxl layout text drawing saving     one file per family
           data/        pictures and captions: folders captions buckets images dataset cache
 floor 1   adapters/    what is added to a frozen model, and its names on disk

@@ -27,29 +27,37 @@ class Layout:
     margin: int
     label_width: int
     title_height: int
+    note_height: int = 0
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
         """The upper left corner of a cell."""
         left = self.margin + (self.label_width + self.margin if self.label_width else 0)
         top = self.margin + (self.title_height + self.margin if self.title_height else 0)
-        return left + column * (self.cell[0] + self.margin), top + row * (self.cell[1] + self.margin)
+        height = self.cell[1] + self.note_height + self.margin
+        return left + column * (self.cell[0] + self.margin), top + row * height
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str] = (), titles: Sequence[str] = ()
+    rows: Sequence[Sequence[Image.Image]],
+    labels: Sequence[str] = (),
+    titles: Sequence[str] = (),
+    notes: Sequence[Sequence[str]] = (),
 ) -> Image.Image:
     """The pictures of `rows` in a table, with a label at the left of each row and a title above each column.
 
-    Every row has as many pictures as the first; labels and titles may be left out. Pictures smaller than a
-    readable cell are enlarged by one whole factor; those of other sizes stand in the middle of equal cells.
-    Raises ValueError if the numbers of rows, labels, columns and titles do not fit together.
+    Every row has as many pictures as the first; labels, titles and the `notes` of one line below each picture may
+    be left out. Pictures smaller than a readable cell are enlarged by one whole factor; those of other sizes
+    stand in the middle of equal cells. Raises ValueError if the numbers of rows, labels, columns and titles do
+    not fit together.
     """
     columns = len(rows[0]) if rows else 0
     if not columns or any(len(row) != columns for row in rows):
         raise ValueError("A sheet needs rows of pictures, all equally long.")
     if labels and len(labels) != len(rows) or titles and len(titles) != columns:
         raise ValueError("A sheet needs one label for each row and one title for each column, or none.")
-    layout = _plan(rows, labels, titles)
+    if notes and [len(row) for row in notes] != [len(row) for row in rows]:
+        raise ValueError("A sheet needs one note for each picture, or none.")
+    layout = _plan(rows, labels, titles, bool(notes))
     width, height = (end for end in layout.corner(len(rows), columns))
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -63,11 +71,32 @@ def contact_sheet(
             box = (layout.margin, top, layout.margin + layout.label_width, top + layout.cell[1])
             _write(pen, labels[number], box, layout.letter, centred=False)
         for column, picture in enumerate(row):
-            _paste(sheet, picture, layout, layout.corner(number, column))
+            left, top = layout.corner(number, column)
+            _paste(sheet, picture, layout, (left, top))
+            if notes:
+                below = top + layout.cell[1]
+                box = (left, below, left + layout.cell[0], below + layout.note_height)
+                _write(pen, notes[number][column], box, layout.letter, centred=True)
     return sheet
 
 
-def _plan(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], titles: Sequence[str]) -> Layout:
+def stacked(sheets: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """Sheets of one size below each other, with a title above each."""
+    letter = max(20, round(max(sheets[0].size) / 45))
+    height = round(2 * letter * LINE_HEIGHT)
+    width, each_height = sheets[0].size
+    whole = Image.new("RGB", (width, len(sheets) * (each_height + height)), PAPER)
+    pen = ImageDraw.Draw(whole)
+    for number, (sheet, title) in enumerate(zip(sheets, titles, strict=True)):
+        top = number * (each_height + height)
+        _write(pen, title, (letter, top, width - letter, top + height), letter, centred=False)
+        whole.paste(sheet, (0, top + height))
+    return whole
+
+
+def _plan(
+    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], titles: Sequence[str], has_notes: bool
+) -> Layout:
     """The layout that fits these pictures and words."""
     width = max(picture.width for row in rows for picture in row)
     height = max(picture.height for row in rows for picture in row)
@@ -82,6 +111,7 @@ def _plan(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], titles: 
         margin=max(10, letter),
         label_width=round(max(9 * letter, 0.6 * max(cell))) if any(labels) else 0,
         title_height=round(title_lines * letter * LINE_HEIGHT),
+        note_height=round(letter * LINE_HEIGHT) if has_notes else 0,
     )
 
 

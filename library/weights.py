@@ -35,6 +35,7 @@ class Later:
 
     shape: torch.Size
     make: Callable[[], Tensor]
+    dtype: torch.dtype = torch.float32
 
     def to(self, *where: Any) -> Tensor:
         """The tensor, made now."""
@@ -51,9 +52,7 @@ class _StandIn:
         pass
 
 
-def save_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a safetensors file, whole or not at all; the tensors may lie on any device."""
     plain = _plain(tensors)
     words = dict(metadata) if metadata else None
@@ -61,21 +60,25 @@ def save_tensors(
 
 
 def stream_tensors(
-    path: Path, tensors: Mapping[str, Tensor | Later], dtype: torch.dtype, metadata: Mapping[str, str] | None = None
+    path: Path,
+    tensors: Mapping[str, Tensor | Later],
+    dtype: torch.dtype | None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a safetensors file with one tensor after the other in memory, whole or not at all.
 
     Args:
         tensors: in the order in which they are written; `Later` ones are made in their turn
-        dtype: the number format of all of them in the file
+        dtype: the number format of all of them in the file; None leaves each its own, see `written_format`
 
     Raises RuntimeError if the file, read back, does not hold the bytes that were written.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, tensor in tensors.items():
-        start, end = end, end + tensor.shape.numel() * dtype.itemsize
-        header[name] = {"dtype": FORMATS[dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        kind = written_format(tensor, dtype)
+        start, end = end, end + tensor.shape.numel() * kind.itemsize
+        header[name] = {"dtype": FORMATS[kind], "shape": list(tensor.shape), "data_offsets": [start, end]}
     words = json.dumps(header, ensure_ascii=False).encode()
     words += b" " * (-len(words) % 8)  # the format wants the tensors to begin at a multiple of 8
 
@@ -84,7 +87,7 @@ def stream_tensors(
         with open(unfinished, "wb") as file:
             file.write(len(words).to_bytes(8, "little") + words)
             for tensor in tqdm(tensors.values(), f"writing {Path(path).name}", unit="tensor", delay=1, leave=False):
-                content = _bytes_of(tensor.to("cpu", dtype))
+                content = bytes_of(tensor.to("cpu", written_format(tensor, dtype)))
                 digest.update(content)
                 file.write(content)
         with open(unfinished, "rb") as file:
@@ -93,6 +96,12 @@ def stream_tensors(
                 raise RuntimeError(f"{path} was not written rightly: what is on the disk differs from memory.")
 
     write_atomically(path, write)
+
+
+def written_format(tensor: Tensor | Later, dtype: torch.dtype | None) -> torch.dtype:
+    """The number format that a tensor is written in: `dtype`, or its own, or float32 for those that few can read."""
+    own = tensor.dtype if tensor.dtype in FORMATS else torch.float32
+    return own if dtype is None else dtype
 
 
 def read_header(path: Path) -> Header:
@@ -223,7 +232,7 @@ def content_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def bytes_of(tensor: Tensor) -> memoryview:
     """The tensor's numbers as they lie in a file."""
     return memoryview(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
 

@@ -27,7 +27,6 @@ INDIRECT = {
     "scipy": "diffusers' LMS sampler integrates by it",
     "ruff": "run as a program",
     "pytest-xdist": "tests/run.sh runs two processes by it",
-    "open-clip-torch": "scores pictures against words",
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.sheet import FRAME, PAPER, SMALLEST_CELL, contact_sheet
+from library.sheet import FRAME, PAPER, SMALLEST_CELL, contact_sheet, stacked
 
 COLOURS = ((200, 0, 0), (0, 180, 0), (0, 0, 220), (120, 60, 0))
 
@@ -111,3 +111,25 @@ def test_tables_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="A sheet needs"):
         contact_sheet([[picture(COLOURS[0]) for _ in row] for row in rows], labels, titles)
+
+
+def test_notes_stand_below_their_pictures() -> None:
+    rows = [[picture(COLOURS[0]), picture(COLOURS[1])], [picture(COLOURS[2]), picture(COLOURS[3])]]
+    plain, noted = contact_sheet(rows), contact_sheet(rows, notes=[["", "1.25 s"], ["", ""]])
+    assert noted.width == plain.width and noted.height > plain.height
+    boxes = [box_of(noted, colour) for colour in COLOURS]
+    left, _, right, bottom = boxes[1]
+    assert ink(noted, (left, bottom + 1, right, boxes[3][1] - 1)) > 20
+    left, _, right, bottom = boxes[0]
+    assert ink(noted, (left, bottom + 1, right, boxes[2][1] - 1)) == 0
+    with pytest.raises(ValueError, match="one note for each picture"):
+        contact_sheet(rows, notes=[["a"], ["b"]])
+
+
+def test_stacked_sheets_have_titles_above() -> None:
+    sheets = [contact_sheet([[picture(colour)]]) for colour in COLOURS[:2]]
+    whole = stacked(sheets, ["", "steps 5"])
+    first, second = (box_of(whole, colour) for colour in COLOURS[:2])
+    assert first[0] == second[0] and first[3] < second[1]
+    assert ink(whole, (0, first[3] + 1, whole.width, second[1] - 1)) > 20
+    assert ink(whole, (0, 0, whole.width, first[1] - 1)) == 0

@@ -6,32 +6,24 @@ python tools/merge_lora.py --lora one.safetensors:1 two.safetensors:-0.5 --outpu
 """
 
 import argparse
-import math
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from library.adapters.blocks import ALLOWED, read_weights
+from library.adapters.given import LORA_HELP, LORA_METAVAR, read_lora
 from library.cli import argument_parser, missing_files, run_program, wrong_output
 from library.errors import InputError
 from library.log import say
 
 if TYPE_CHECKING:
     from library.adapters.combining import Share
-    from library.models.family import Family
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 EXAMPLE = "python tools/merge_lora.py --model demo/model --lora mine.safetensors:0.8 --output merged.safetensors"
-LORA_HELP = (
-    "LoRA files, with what their change is multiplied with if not 1, and after another colon with weights of blocks: "
-    f"in=0.5,mid=1,out8=0. Blocks are {ALLOWED}; those that are not named have 1"
-)
-Given = tuple[Path, float, dict[str, float]]
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,16 +31,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser("Merge LoRAs into a model for good, or several LoRAs into one.", EXAMPLE)
     add = parser.add_argument
     add("--model", help="base model: diffusers folder, hub id, .safetensors or .ckpt; without it LoRAs become one LoRA")
-    metavar = "FILE:RATIO:BLOCKS"
-    add("--lora", nargs="+", action="extend", default=[], metavar=metavar, help=LORA_HELP)
+    add("--lora", nargs="+", action="extend", default=[], metavar=LORA_METAVAR, help=LORA_HELP)
     add("--output", required=True, type=Path, help="a .safetensors file; of a model also a folder in diffusers' layout")
     add("--dim", type=int, help="the rank of the one LoRA; by default the sum of all ranks, which loses nothing")
-    add("--save_precision", choices=PRECISIONS, help="number format; by default the model's, or fp32 for a LoRA")
+    add("--save_precision", choices=PRECISIONS, help="number format; by default as in the model, or fp32 for a LoRA")
     add("--device", help="where ranks are lowered, such as cpu or cuda; by default the GPU if there is one")
     add("--overwrite", action="store_true", help="replace the output if it is there")
     settings = parser.parse_args(argv)
     wrong: list[str] = []
-    settings.lora = [given for text in settings.lora if (given := read_lora(text, wrong))]
+    settings.lora = [given for text in settings.lora if (given := read_lora(text, "--lora", wrong))]
     wrong += missing_files("--lora", [path for path, _, _ in settings.lora])
     wrong += wrong_output(settings.output, settings.overwrite, () if settings.model else (".safetensors",))
     if settings.model and settings.output.suffix.lower() in PICKLES:
@@ -64,73 +55,25 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return settings
 
 
-def read_lora(text: str, wrong: list[str]) -> Given | None:
-    """File, ratio and block weights from FILE, FILE:RATIO or FILE:RATIO:BLOCKS; mistakes go into `wrong`.
-
-    A colon inside the name of an existing file is left there.
-    """
-    name, words = text, ["1", ""]
-    for count in (0, 1, 2):
-        pieces = text.rsplit(":", count)
-        if len(pieces) == count + 1 and Path(pieces[0]).is_file():
-            name, words = pieces[0], [*pieces[1:], *["1", ""][count:]]
-            break
-    try:
-        ratio = float(words[0])
-        if not math.isfinite(ratio):
-            raise ValueError
-        return Path(name), ratio, read_weights(words[1]) if words[1] else {}
-    except ValueError:
-        wrong.append(f"--lora {text}: the ratio {words[0]!r} is no number.")
-    except InputError as error:
-        wrong += [f"--lora {text}: {sentence}" for sentence in error.sentences]
-    return None
-
-
-def described(shares: "Sequence[Share]") -> str:
-    """The LoRAs in words."""
-    words = []
-    for share in shares:
-        blocks = ",".join(f"{block}={weight:g}" for block, weight in share.blocks.items())
-        words.append(f"{share.path.name} x {share.ratio:g}{f' ({blocks})' if blocks else ''}")
-    return " + ".join(words)
-
-
 def merge_into_model(settings: argparse.Namespace, shares: "Sequence[Share]") -> None:
     """The model with the LoRAs in its weights."""
+    from library.adapters.combining import described
     from library.adapters.made import PRECISIONS as FORMATS
     from library.models.family import open_family
-    from library.models.merging import merge_into
+    from library.models.merging import merge_into, model_metadata
 
     family = open_family(settings.model)
     dtype = FORMATS[settings.save_precision] if settings.save_precision else None
-    count = merge_into(family, shares, settings.output, dtype, model_metadata(settings, family, shares))
-    say(f"written: {settings.output}, {family.base_name} with {count} weights changed by {described(shares)}")
-
-
-def model_metadata(settings: argparse.Namespace, family: "Family", shares: "Sequence[Share]") -> dict[str, str]:
-    """What the model's file says of itself."""
-    from library.adapters.made import made_metadata
-    from library.adapters.metadata import TrainingFacts
-
-    facts = TrainingFacts(
-        settings.output.stem,
-        family.base_name,
-        base_model_version=family.base_model_version,
-        architecture=family.architecture,
-        prediction_type=family.prediction_type,
-        zero_terminal_snr=family.zero_terminal_snr,
-        resolution=(family.default_size, family.default_size),
-        network_module=None,
-        finished_at=time.time(),
-    )
+    how = described(shares)
     merged_from = ", ".join([family.base_name, *(share.path.name for share in shares)])
-    return made_metadata(facts, f"{family.base_name} + {described(shares)}") | {"modelspec.merged_from": merged_from}
+    metadata = model_metadata(family, settings.output.stem, f"{family.base_name} + {how}", merged_from)
+    count = merge_into(family, shares, settings.output, dtype, metadata)
+    say(f"written: {settings.output}, {family.base_name} with {count} weights changed by {how}")
 
 
 def merge_with_each_other(settings: argparse.Namespace, shares: "Sequence[Share]") -> None:
     """One LoRA of several."""
-    from library.adapters.combining import combine
+    from library.adapters.combining import combine, described
     from library.adapters.decomposition import RankRule
     from library.adapters.made import PRECISIONS as FORMATS
     from library.adapters.made import changed_metadata, save_layers

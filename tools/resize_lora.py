@@ -57,8 +57,8 @@ def main() -> int:
     """Read the file, resize every layer, write the new file and read it back."""
     settings = parse_arguments()
 
+    from library.adapters.changes import parse_changes, plain_layers
     from library.adapters.decomposition import RankRule
-    from library.adapters.keys import parse_adapter
     from library.adapters.made import PRECISIONS as FORMATS
     from library.adapters.made import changed_metadata, common_format, save_layers
     from library.adapters.resizing import Ranks, resize, total
@@ -67,7 +67,7 @@ def main() -> int:
 
     metadata = read_header(settings.file)[0] if settings.file.suffix.lower() == ".safetensors" else {}
     tensors = load_any(settings.file)
-    layers = parse_adapter(tensors, metadata, str(settings.file))
+    layers = plain_layers(parse_changes(tensors, metadata, str(settings.file)), str(settings.file), "resized")
     energy = None if settings.frobenius is None else settings.frobenius**2
     linear, convolution = (
         RankRule(most, energy, settings.cumulative, settings.ratio)

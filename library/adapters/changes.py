@@ -1,6 +1,7 @@
 """The change of a weight that a file of any kind of adapter asks for, as the UIs compute it."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each kind, sets of leav
     "full": (("diff",),),
     "norm": (("w_norm", "b_norm"),),
 }
+WORDS = {"loha": "LoHa", "lokr": "LoKr", "ia3": "(IA)^3", "full": "whole differences", "norm": "changes of norms"}
 WEIGHT, BIAS = {"full": "diff", "norm": "w_norm"}, {"full": "diff_b", "norm": "b_norm"}
 
 
@@ -129,6 +131,22 @@ def parse_changes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], na
             raise InputError(f'{name} is incomplete: "{stem}" has {", ".join(leaves)} and lacks the rest.')
         changes[stem] = Change(kind, leaves)
     return changes
+
+
+def plain_layers(changes: Mapping[str, Change], name: str, done: str) -> dict[str, LoraWeights]:
+    """The layers of a file that holds plain LoRA and nothing else, which alone can be `done`, such as "resized".
+
+    Raises InputError naming what else is in it, and the way that leads on from there.
+    """
+    layers = {stem: layer for stem, change in changes.items() if (layer := change.plain()) is not None}
+    if len(layers) < len(changes):
+        others = Counter(WORDS.get(change.kind, "DoRA") for stem, change in changes.items() if stem not in layers)
+        found = ", ".join(f"{count} layer{'s' * (count > 1)} of {word}" for word, count in others.items())
+        raise InputError(
+            f"{name} has {found}, and only plain LoRA can be {done}. Put it into its model with tools/merge_lora.py "
+            "--model, and take a LoRA of any rank from that with tools/extract_lora.py."
+        )
+    return layers
 
 
 def _lora(leaves: Leaves, weight: Tensor) -> Tensor:

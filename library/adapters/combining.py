@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from library.adapters.blocks import weigher
-from library.adapters.changes import Change, read_changes
-from library.adapters.keys import LoraWeights, read_adapter
+from library.adapters.changes import Change, plain_layers, read_changes
+from library.adapters.keys import LoraWeights
 from library.adapters.layouts import is_xl, usual_stem
 from library.errors import InputError
 
@@ -29,7 +29,7 @@ class Share:
 
     def read(self) -> dict[str, LoraWeights]:
         """The file's layers by kohya's own stems, whatever its layout."""
-        layers = read_adapter(self.path)
+        layers = plain_layers(read_changes(self.path), str(self.path), "merged with another")
         xl = is_xl(layers)
         return {usual_stem(stem, xl): layer for stem, layer in layers.items()}
 
@@ -56,6 +56,15 @@ def combine(shares: Sequence[Share]) -> dict[str, LoraWeights]:
     for stem, given in found.items():
         _check_shapes(stem, [(layer, path) for _, layer, path in given])
     return {stem: _beside(given) for stem, given in found.items()}
+
+
+def described(shares: Sequence[Share]) -> str:
+    """The files in words, such as "mine.safetensors x 0.8 (in=0.5)"."""
+    words = []
+    for share in shares:
+        blocks = ",".join(f"{block}={weight:g}" for block, weight in share.blocks.items())
+        words.append(f"{share.path.name} x {share.ratio:g}{f' ({blocks})' if blocks else ''}")
+    return " + ".join(words)
 
 
 def _beside(given: Sequence[tuple[float, LoraWeights, Path]]) -> LoraWeights:

@@ -58,6 +58,10 @@ class LoraWeights(NamedTuple):
         """What `up @ down` is multiplied with."""
         return self.alpha / self.rank
 
+    def cpu(self) -> "LoraWeights":
+        """The same on the CPU."""
+        return LoraWeights(self.down.cpu(), self.up.cpu(), self.alpha)
+
     def delta(self) -> Tensor:
         """The change of the weight itself, float32: (out, in), or (out, in, height, width)."""
         product = self.up.float().flatten(1) @ self.down.float().flatten(1)

@@ -48,15 +48,16 @@ def original_tensors(family: str, parts: Parts) -> dict[str, Tensor]:
             tensors |= {f"{prefix}text_model.{key}": tensor for key, tensor in parts[part].items()}
             continue
         named = to_open_clip(parts[part])
-        named["logit_scale"] = torch.tensor(1.0)  # scores pictures against words; drawing never uses it
+        # It scores pictures against words, and drawing never uses it.
+        named["logit_scale"] = torch.tensor(1.0, dtype=next(iter(named.values())).dtype)
         if family == "sd2":
             _fill_up(named)
         tensors |= {prefix + key: tensor for key, tensor in named.items()}
     return tensors
 
 
-def write_file(path: Path, family: str, parts: Parts, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
-    """Writes a checkpoint, whole or not at all, every tensor in `dtype`.
+def write_file(path: Path, family: str, parts: Parts, dtype: torch.dtype | None, metadata: Mapping[str, str]) -> None:
+    """Writes a checkpoint, whole or not at all, every tensor in `dtype`, or in its own format where that is None.
 
     Where the metadata say that the model predicts v, and that it does from pure noise on, the empty tensors are
     there by which ComfyUI and Forge know.
@@ -83,7 +84,7 @@ def structure_metadata(configs: Mapping[str, Mapping[str, Any]], family: str) ->
 
 
 def write_folder(
-    folder: Path, family: str, parts: Parts, configs: Mapping[str, Mapping[str, Any]], dtype: torch.dtype
+    folder: Path, family: str, parts: Parts, configs: Mapping[str, Mapping[str, Any]], dtype: torch.dtype | None
 ) -> None:
     """Writes a folder in diffusers' layout, whole or not at all.
 
@@ -92,7 +93,7 @@ def write_folder(
         family: "sd1", "sd2" or "sdxl"
         parts: as for `original_tensors`
         configs: the configuration of each part in diffusers' words, and of the "scheduler" if the model has one
-        dtype: of all tensors in the files
+        dtype: of all tensors in the files; None leaves each its own
     """
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -120,7 +121,7 @@ def _replace_model(folder: Path, new: Path) -> None:
 
 
 def _fill_folder(
-    folder: Path, family: str, parts: Parts, configs: Mapping[str, Mapping[str, Any]], dtype: torch.dtype
+    folder: Path, family: str, parts: Parts, configs: Mapping[str, Mapping[str, Any]], dtype: torch.dtype | None
 ) -> None:
     """Writes everything of the folder, which is new."""
     pipeline, encoders = CLASSES[family]

@@ -1,4 +1,4 @@
-"""The difference of two models as a LoRA, layer by layer."""
+"""The difference of two models as a LoRA or a LoKr, layer by layer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from library.adapters.decomposition import RankRule, low_rank, spectrum
 from library.adapters.keys import LoraWeights
+from library.adapters.kronecker import Kronecker, nearest_kronecker
 from library.errors import InputError
 from library.log import warn
 from library.models.family import Family
@@ -18,13 +19,17 @@ from library.models.stems import parts_of, usual_stems
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person asks of the LoRA: ranks, of convolutions larger than 1x1 too if there is a rule for them."""
+    """What a person asks of the LoRA: ranks, of convolutions larger than 1x1 too if there is a rule for them.
+
+    With a `factor` it is a LoKr of Kronecker products, whose second factors have those ranks, or are whole without.
+    """
 
     rule: RankRule
     conv_rule: RankRule | None = None
     clamp: float | None = None
     dtype: torch.dtype = torch.float32
     device: torch.device = torch.device("cpu")
+    factor: int | None = None
 
 
 class PartReport(NamedTuple):
@@ -39,7 +44,7 @@ class PartReport(NamedTuple):
 class Extracted(NamedTuple):
     """The LoRA's layers by stem, and a report of each part that changed."""
 
-    layers: dict[str, LoraWeights]
+    layers: dict[str, LoraWeights | Kronecker]
     reports: list[PartReport]
 
 
@@ -55,7 +60,7 @@ def extract(base: Family, tuned: Family, wish: Wish) -> Extracted:
         )
     if base.prediction_type != tuned.prediction_type:
         warn(f"the base model predicts {base.prediction_type}, the tuned one {tuned.prediction_type}.")
-    layers: dict[str, LoraWeights] = {}
+    layers: dict[str, LoraWeights | Kronecker] = {}
     reports, elsewhere = [], 0.0
     for part in parts_of(base):
         before, after = base.part_tensors(part), tuned.part_tensors(part)
@@ -82,22 +87,29 @@ def is_equal(one: Tensor, other: Tensor) -> bool:
 
 def _extract_part(
     part: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor], stems: Mapping[str, str], wish: Wish
-) -> tuple[dict[str, LoraWeights], PartReport]:
-    layers: dict[str, LoraWeights] = {}
+) -> tuple[dict[str, LoraWeights | Kronecker], PartReport]:
+    layers: dict[str, LoraWeights | Kronecker] = {}
     ranks, missed, whole = [], 0.0, 0.0
     for stem, name in tqdm(stems.items(), f"decomposing the {part}", unit="layer", delay=1, leave=False):
         change = after[name].to(wish.device).float() - before[name].to(wish.device).float()
         is_large = change.ndim == 4 and change.shape[2:] != (1, 1)
         rule = wish.conv_rule if is_large and wish.conv_rule else wish.rule
-        found = spectrum(change.flatten(1))
-        layer = low_rank(found, rule.rank(found.values), change.shape, wish.clamp)
-        layer = LoraWeights(layer.down.to(wish.dtype), layer.up.to(wish.dtype), layer.alpha)
+        layer = _decomposed(change, rule, wish)
         missed += float((change - layer.delta()).double().square().sum())
         whole += float(change.double().square().sum())
-        layers[stem] = LoraWeights(layer.down.cpu(), layer.up.cpu(), layer.alpha)
+        layers[stem] = layer.cpu()
         ranks.append(layer.rank)
     outside = _squared_change(before, after, stems.values())
     return layers, PartReport(part, tuple(ranks), (missed / whole) ** 0.5, (outside / (whole + outside)) ** 0.5)
+
+
+def _decomposed(change: Tensor, rule: RankRule, wish: Wish) -> LoraWeights | Kronecker:
+    """One layer's change as it will be in the file, rounded to the file's number format."""
+    if wish.factor is not None:
+        return nearest_kronecker(change, wish.factor, rule.most).to(wish.dtype)
+    found = spectrum(change.flatten(1))
+    layer = low_rank(found, rule.rank(found.values), change.shape, wish.clamp)
+    return layer._replace(down=layer.down.to(wish.dtype), up=layer.up.to(wish.dtype))
 
 
 def _check_shapes(part: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor], names: Iterable[str]) -> None:

@@ -1,22 +1,24 @@
-"""Adapters merged into a model for good, tensor by tensor, so that a large model needs little memory."""
+"""A model written anew, with or without adapters in its weights; tensor by tensor, as large models want it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from library.adapters.changes import Change
 from library.adapters.combining import Share
-from library.adapters.made import common_format
+from library.adapters.made import made_metadata
+from library.adapters.metadata import TrainingFacts
 from library.errors import InputError
-from library.models.checkpoints import structure_metadata, write_file, write_folder
+from library.models.checkpoints import Parts, structure_metadata, write_file, write_folder
 from library.models.family import Family, open_family
 from library.models.saving import FILE_ENDING
 from library.models.stems import bias_of, changeable, parts_of
-from library.weights import Later
+from library.weights import Later, written_format
 
 Changes = list[tuple[float, Change]]
 
@@ -29,28 +31,62 @@ def merge_into(
     Each weight becomes W + the sum of weight * change, formed in float32 and rounded once.
 
     Args:
-        shares: files of any kind of adapter, plain LoRA in any layout
+        shares: files of any kind of adapter, plain LoRA in any layout; without any the model is only converted
         path: a name that ends in .safetensors becomes one file in the original layout, any other a folder
-        dtype: of all tensors in the files; None is that of the model's UNet
+        dtype: of all tensors in the files; None leaves each tensor its own
         metadata: for the file; folders have no place for it
 
     Raises InputError, with nothing written, where a LoRA has a layer that the model has not.
     """
-    tensors = {part: family.part_tensors(part) for part in ("vae", *parts_of(family))}
-    changes = _changes(family, tensors, shares)
-    parts = {part: _changed(found, changes.get(part, {}), part == "unet") for part, found in tensors.items()}
-    kind = dtype or common_format(tensors["unet"])
+    parts, count = merged_parts(family, shares, dtype)
     configs = family.configs()
-    if path.suffix == FILE_ENDING:
+    if path.suffix.lower() == FILE_ENDING:
         predicts = {"v_prediction": "v"}.get(family.prediction_type, family.prediction_type)
         told = {"modelspec.prediction_type": predicts, "ss_zero_terminal_snr": str(family.zero_terminal_snr)}
-        write_file(path, family.name, parts, kind, {**metadata, **told, **structure_metadata(configs, family.name)})
+        write_file(path, family.name, parts, dtype, {**metadata, **told, **structure_metadata(configs, family.name)})
     else:
-        write_folder(path, family.name, parts, configs, kind)
+        write_folder(path, family.name, parts, configs, dtype)
     written = open_family(str(path))
     if (written.name, written.prediction_type) != (family.name, family.prediction_type):
         raise RuntimeError(f"{path} was not written rightly: it opens as {written.name}, {written.prediction_type}.")
-    return sum(len(each) for each in changes.values())
+    return count
+
+
+def merged_parts(family: Family, shares: Sequence[Share], dtype: torch.dtype | None) -> tuple[Parts, int]:
+    """The tensors of all parts with the adapters in them, and how many have changed; see `merge_into`.
+
+    Those of the UNet that change are `Later` ones.
+    """
+    tensors = {part: family.part_tensors(part) for part in ("vae", *parts_of(family))}
+    changes = _changes(family, tensors, shares)
+    parts = {part: _changed(found, changes.get(part, {}), part == "unet", dtype) for part, found in tensors.items()}
+    return parts, sum(len(each) for each in changes.values())
+
+
+def merged_unet(family: Family, shares: Sequence[Share], dtype: torch.dtype) -> tuple[nn.Module, int]:
+    """The UNet with the adapters in its weights, and how many of those have changed; see `merge_into`."""
+    unet = family.load_unet(dtype)
+    tensors = merged_parts(family, shares, dtype)[0]["unet"]
+    changed = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Later)}
+    for name, tensor in changed.items():
+        unet.get_parameter(name).data = tensor.to(dtype)
+    return unet, len(changed)
+
+
+def model_metadata(family: Family, title: str, how: str, merged_from: str | None = None) -> dict[str, str]:
+    """What the file of a model says of itself that was made of `family`: in a sentence how, and of what."""
+    facts = TrainingFacts(
+        title,
+        family.base_name,
+        base_model_version=family.base_model_version,
+        architecture=family.architecture,
+        prediction_type=family.prediction_type,
+        zero_terminal_snr=family.zero_terminal_snr,
+        resolution=(family.default_size, family.default_size),
+        network_module=None,
+        finished_at=time.time(),
+    )
+    return made_metadata(facts, how) | ({"modelspec.merged_from": merged_from} if merged_from else {})
 
 
 def _changes(
@@ -91,16 +127,19 @@ def _check_shape(path: Path, stem: str, change: Change, tensors: Mapping[str, Te
         )
 
 
-def _changed(tensors: Mapping[str, Tensor], changes: Mapping[str, Changes], later: bool) -> Mapping[str, Tensor]:
+def _changed(
+    tensors: Mapping[str, Tensor], changes: Mapping[str, Changes], later: bool, dtype: torch.dtype | None
+) -> Mapping[str, Tensor]:
     """A part with its changes: made one by one when written for the UNet, which is most of a model, else at once."""
     result: dict[str, Tensor | Later] = {}
     for name, tensor in tensors.items():
+        kind = written_format(tensor, dtype)
         if name not in changes:
             result[name] = tensor
         elif later:
-            result[name] = Later(tensor.shape, partial(_sum, tensor, changes[name]))
+            result[name] = Later(tensor.shape, partial(_sum, tensor, changes[name]), kind)
         else:
-            result[name] = _sum(tensor, changes[name])
+            result[name] = _sum(tensor, changes[name]).to(kind)
     return cast(Mapping[str, Tensor], result)  # checkpoints renames a UNet's tensors, and never looks into them
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from library.adapters.changes import Change, parse_changes, read_changes
+from library.adapters.changes import Change, parse_changes, plain_layers, read_changes
 from library.errors import InputError
 from library.weights import save_tensors
+from tests.adapters import foreign_files
 
 STEM = "lora_unet_down_blocks_0_attentions_0_proj_in"
 
@@ -110,3 +111,14 @@ def test_differences_of_weights_biases_and_norms(tmp_path) -> None:
 def test_what_is_not_understood_is_refused(leaves: dict[str, Tensor], words: str) -> None:
     with pytest.raises(InputError, match=words):
         parsed(**leaves)
+
+
+def test_a_file_of_other_kinds_is_no_plain_lora() -> None:
+    files = {"a": foreign_files.lora()[0], "b": foreign_files.loha()[0], "c": foreign_files.lokr_full()[0]}
+    tensors = {f"lora_unet_{stem}.{leaf}": each for stem, leaves in files.items() for leaf, each in leaves.items()}
+    with pytest.raises(InputError, match="mine has 1 layer of LoHa, 1 layer of LoKr, .* plain LoRA can be resized"):
+        plain_layers(parse_changes(tensors, {}, "mine"), "mine", "resized")
+    only = {key: each for key, each in tensors.items() if key.startswith("lora_unet_a.")}
+    [layer] = plain_layers(parse_changes(only, {}, "mine"), "mine", "resized").values()
+    down, up, alpha = (files["a"][leaf] for leaf in ("lora_down.weight", "lora_up.weight", "alpha"))
+    assert torch.equal(layer.down, down) and torch.equal(layer.up, up) and layer.alpha == pytest.approx(float(alpha))

@@ -13,7 +13,7 @@ from library.prepare.looks import look_at
 from library.prepare.page import IN_A_FINDING, page
 from tests.prepare.patients import SUBSET, looks, photo, save, seen, unseen, wish
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Reader(HTMLParser):

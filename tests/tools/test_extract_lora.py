@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from library.adapters.changes import read_changes
 from library.adapters.keys import read_adapter
+from library.adapters.kronecker import nearest_kronecker
 from library.errors import InputError
 from library.models.family import open_family
 from library.models.saving import save_model
@@ -90,3 +92,23 @@ def test_help_has_an_example(capsys) -> None:
     with pytest.raises(SystemExit):
         extract_lora.parse_arguments(["--help"])
     assert "example: python tools/extract_lora.py" in capsys.readouterr().out
+
+
+def test_a_lokr_holds_the_nearest_products(pair, tmp_path: Path, monkeypatch, capsys) -> None:
+    output = tmp_path / "mine.safetensors"
+    assert run(monkeypatch, pair, "--algo", "lokr", "--dim", 2, "--conv_dim", 4, "--output", output) == 0
+    assert "unet: 278 layers of LoKr, relative error 0." in capsys.readouterr().out
+    changes = read_changes(output)
+    metadata = read_header(output)[0]
+    assert metadata["ss_network_module"] == "lycoris.kohya" and '"algo": "lokr"' in metadata["ss_network_args"]
+    assert len({float(each.leaves["alpha"]) for each in changes.values()}) == 1
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    before, after = (open_family(str(path)).part_tensors("unet")[name] for path in pair)
+    expected = nearest_kronecker(after - before, -1, 2)
+    found = changes["lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"]
+    torch.testing.assert_close(found.of(before), expected.delta(), rtol=1e-4, atol=1e-6)
+    assert expected.is_split and (after - before - expected.delta()).norm() < (after - before).norm()
+    with pytest.raises(InputError, match="--energy and --clamp_quantile are for --algo lora"):
+        run(monkeypatch, pair, "--algo", "lokr", "--energy", 0.5, "--output", output, "--overwrite")
+    with pytest.raises(InputError, match="--factor 0 must be"):
+        run(monkeypatch, pair, "--algo", "lokr", "--factor", 0, "--output", output, "--overwrite")

@@ -68,20 +68,6 @@ def test_with_each_other(folder: Path, tmp_path: Path, monkeypatch, capsys) -> N
     assert {kind for kind, _ in read_header(sums["half"])[1].values()} == {"F16"}
 
 
-def test_how_loras_are_named(folder: Path, tmp_path: Path) -> None:
-    path, wrong = folder / "a.safetensors", []
-    assert merge_lora.read_lora(str(path), wrong) == (path, 1.0, {})
-    assert merge_lora.read_lora(f"{path}:-0.5", wrong) == (path, -0.5, {})
-    assert merge_lora.read_lora(f"{path}:2:in=0,te=1.5", wrong) == (path, 2.0, {"in": 0.0, "te": 1.5})
-    odd = tmp_path / "a:0.5"
-    odd.touch()
-    assert merge_lora.read_lora(str(odd), wrong) == (odd, 1.0, {})
-    assert merge_lora.read_lora(f"{odd}:3", wrong) == (odd, 3.0, {}) and not wrong
-    for text in (f"{path}:much", f"{path}:inf", f"{path}:1:middle=2"):
-        assert merge_lora.read_lora(text, wrong) is None
-    assert len(wrong) == 3
-
-
 def test_wrong_input(folder: Path, tmp_path: Path) -> None:
     path, output = str(folder / "a.safetensors"), str(tmp_path / "x.safetensors")
     for words, complaint in (

@@ -9,10 +9,12 @@ import torch
 
 from library.adapters.keys import read_adapter
 from library.errors import InputError
-from library.weights import read_header
+from library.weights import read_header, save_tensors
 from tests.tools.lora_files import run, write_lora
 from tests.toy_families import write_toy
 from tools import resize_lora
+
+QUERY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +58,12 @@ def test_every_mistake_is_said_at_once(lora: Path, tmp_path: Path) -> None:
             resize_lora.parse_arguments([str(lora), "--output", str(tmp_path / "x.safetensors"), *map(str, wrong)])
     with pytest.raises(InputError, match="is there already"):
         resize_lora.parse_arguments([str(lora), "--dim", "2", "--output", str(lora)])
+
+
+def test_other_kinds_are_refused_with_the_way_that_leads_on(tmp_path: Path) -> None:
+    leaves = {"lokr_w1": torch.ones(2, 2), "lokr_w2": torch.ones(3, 4), "alpha": torch.tensor(1.0)}
+    save_tensors(tmp_path / "a.safetensors", {f"{QUERY}.{leaf}": tensor for leaf, tensor in leaves.items()})
+    words = [tmp_path / "a.safetensors", "--dim", 2, "--output", tmp_path / "b.safetensors"]
+    done = subprocess.run([sys.executable, resize_lora.__file__, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.count("error: ") == 1
+    assert "has 1 layer of LoKr" in done.stderr and "tools/extract_lora.py" in done.stderr
