@@ -19,7 +19,8 @@ from library.cli import argument_parser, missing_files, run_program, wrong_outpu
 from library.errors import InputError
 from library.grid.axes import KINDS, LAST, NONE, Axis, Spec, read_axis, specs_of
 from library.log import say
-from library.models.prompts import Prompt, webui_text
+from library.models.parameters import webui_text
+from library.models.prompts import Prompt
 from library.sheet import contact_sheet, stacked
 
 if TYPE_CHECKING:

@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.models.parameters import parse_parameters
+
 LORA = re.compile(r"<lora:([^:>]+)(?::([^>]*))?>")
 PREVIEW = re.compile(r"(.+)_(e\d{6,}|s?\d{6,})_\d{2,}_\d+")  # as training names its previews
-SETTINGS = re.compile(r"^Steps: \d+", re.MULTILINE)
-NEGATIVE = re.compile(r"^Negative prompt:", re.MULTILINE)
-MODEL = re.compile(r"(?:^|, )Model: ([^,\n]+)")
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,10 @@ class Told:
 
 def read_parameters(text: str) -> Told:
     """What AUTOMATIC1111's "parameters" say, which generate.py and the previews write too."""
-    settings = SETTINGS.search(text)
-    words = text[: settings.start()] if settings else text
-    negative = NEGATIVE.search(words)
-    words = words[: negative.start()] if negative else words
-    loras = [f"{name} x {strength}" if strength else name for name, strength in LORA.findall(words)]
-    model = MODEL.search(text[settings.start() :]) if settings else None
-    prompt = " ".join(LORA.sub("", words).split())
-    return Told(prompt or None, " + ".join(loras) or (model[1].strip() if model else None))
+    found = parse_parameters(text)
+    loras = [f"{name} x {strength}" if strength else name for name, strength in LORA.findall(found.text)]
+    prompt = " ".join(LORA.sub("", found.text).split())
+    return Told(prompt or None, " + ".join(loras) or found.entries.get("Model"))
 
 
 def told_of(path: Path, parameters: str | None, default: str | None = None) -> Told:

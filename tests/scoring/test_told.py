@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from library.models.prompts import Prompt, webui_text
+from library.models.parameters import webui_text
+from library.models.prompts import Prompt
 from library.scoring.told import Told, read_parameters, told_of
 
 
@@ -21,9 +22,9 @@ def test_what_generate_writes_is_read() -> None:
     ("text", "told"),
     [
         ("only words", Told("only words", None)),
-        ("<lora:x:1>\nSteps: 5, Model: m", Told(None, "x x 1")),
+        ("<lora:x:1>\nSteps: 5, Seed: 1, Model: m", Told(None, "x x 1")),
         ("two\nlines\nNegative prompt: bad\nSteps: 5, Sampler: DDIM, Model: m.x, Seed: 1", Told("two lines", "m.x")),
-        ("Steps: 5, Sampler: Euler", Told(None, None)),
+        ("Steps: 5, Sampler: Euler, Seed: 1", Told(None, None)),
     ],
 )
 def test_other_parameters(text: str, told: Told) -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from library.errors import InputError
 from library.models.drawing import save_png
-from library.models.prompts import Prompt, webui_text
+from library.models.parameters import webui_text
+from library.models.prompts import Prompt
 from tests.scoring.clips import write_clip
 from tests.tools.lora_files import run
 from tools import score_images
