@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from library.files import is_full_disk, naming_full_disk, sweep_unfinished, write_atomically
+from library.files import expanded, is_full_disk, naming_full_disk, sweep_unfinished, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -57,3 +57,9 @@ def test_folders_of_models_are_swept_but_where_one_takes_anothers_place(tmp_path
     sweep_unfinished(tmp_path, "a")
     assert {path.name for path in tmp_path.iterdir()} == {".b.part", ".a.gone.txt", "a-000002"}
     sweep_unfinished(tmp_path / "nowhere", "a")
+
+
+def test_a_home_that_is_nobodys_stays_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/a") == tmp_path / "a" and expanded("a/~") == Path("a/~")
+    assert expanded("~nobody-has-this-name/a") == Path("~nobody-has-this-name/a")

@@ -17,6 +17,7 @@ from library.data.folders import Subset, find_subsets
 from library.data.pictures import Picture
 from library.data.validation import split_validation, validation_view
 from library.device import Compute
+from library.files import expanded
 from library.settings import DatasetTable, ResolvedSubset, Settings, SubsetTable
 from library.settings.tables import resolve_subset
 from library.train.embedding import check_word
@@ -82,7 +83,7 @@ def cache_folder(settings: Settings) -> Path:
     if settings.cache_dir:
         return settings.cache_dir
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "easel"
+    return (Path(home) if home else expanded("~/.cache")) / "easel"
 
 
 def encode_pictures(settings: Settings, datasets: Sequence[Dataset], vae: Vae, compute: Compute) -> Caches | None:

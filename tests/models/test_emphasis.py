@@ -95,3 +95,10 @@ def test_gradients_pass() -> None:
     weights = torch.tensor([[1.0, 1.3, 0.5, 1.0, 1.0]])
     emphasise(states.float(), weights).square().sum().backward()
     assert states.grad.abs().min() > 0
+
+
+def test_absurd_weights_stay_numbers() -> None:
+    assert parse_weights(f"(a:{'9' * 400})") == [("a", 1000.0)]
+    assert parse_weights("(" * 40 + "a" + ":999)" * 40) == [("a", 1000.0)]
+    assert parse_weights("(" * 40 + "a" + ":-999)" * 39 + ")") == [("a", -1000.0)]
+    assert len(parse_weights("(a" * 20_000)) > 1
