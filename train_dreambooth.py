@@ -18,13 +18,15 @@ def main(argv: list[str] | None = None) -> int:
     from library.train.dry_run import describe_run
     from library.train.job import arrange, encode_job, plan_job
     from library.train.model import build_model
+    from library.train.places import check_places
     from library.train.rates import check_learning
     from library.train.run import run
 
     # ---- device and processes
     compute = start_compute(settings.mixed_precision)
 
-    # ---- optimizer and base model, looked at before anything is loaded or written
+    # ---- folders, optimizer and base model, looked at before anything is loaded or written
+    check_places(settings)
     check_learning(settings, compute.world_size)
     family = open_base(settings)
 

@@ -3,7 +3,7 @@
 floor 4   bench/       how fast a step of training is, against a plain loop of the same libraries
 floor 3   train/       base data plan job batches step loop model state events outputs results preview validation report
                        what learns: learner learned whole embedding; class_pictures prior ema
-                       what keeps a run safe: health room saves; and rates objective
+                       what keeps a run safe: health places room saves; and rates objective
           prepare/     what preprocess/ does: crops captions tags masks reports
           grid/        pictures over two or three axes, as one picture and one page
           scoring/     drawn pictures against the training pictures and their prompts, by open_clip
@@ -12,5 +12,5 @@ floor 2   models/      a base model: family stable sd1 sd2 sdxl layout text draw
 floor 1   adapters/    what is added to a frozen model, and its names on disk
           diffusion/   the mathematics, as functions of tensors
           optim/       tables of optimizers and learning-rate schedules
-floor 0   settings/ cli lookup samplers errors seeds files weights names device log sheet
+floor 0   settings/ cli lookup samplers errors seeds files documents weights names device log sheet
 """

@@ -18,6 +18,15 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL_DISK_WORDS = ("no space left", "os error 28", "disk quota exceeded", "inline_container.cc")
 
 
+
+def expanded(name: str) -> Path:
+    """A path with ~ and ~user as the home folders that they stand for; as it is where there is no such user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a file beside `path`, then renames it, so that `path` is never half written."""
     path = Path(path)
@@ -35,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def default_cache() -> Path:
     """Where the house keeps what it can compute again: easel in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "easel"
+    return (Path(home) if home else expanded("~/.cache")) / "easel"
 
 
 def sweep_unfinished(folder: Path, name: str) -> None:

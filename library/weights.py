@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import math
 import pickle
+import stat
+import struct
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,14 +18,18 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from library.errors import InputError
+from library.documents import parse_json
+from library.errors import STUMBLES, InputError, blaming
 from library.files import write_atomically
 
 Header = tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]]]
 
+DEEPEST = 5  # state_dicts within each other; two is the most that anybody writes
 LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 LEGACY_OFFSET, LEGACY_SIZE = 0x100000, 0x10000  # the 64 KiB that AUTOMATIC1111 once took for the whole file
 
+# Bits of a number, by the header's words; those of other formats are left to the library that reads them.
+BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 FORMATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # number formats by the header's words
 
 # What checkpoints of the first trainers hold beside tensors. Nothing of it is used, so it need not be itself.
@@ -110,6 +117,7 @@ def read_header(path: Path) -> Header:
     Raises InputError for a file that is missing, broken or cut short.
     """
     path = Path(path)
+    _check_kind(path)
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -117,13 +125,11 @@ def read_header(path: Path) -> Header:
             length = int.from_bytes(start, "little")
             is_sane = len(start) == 8 and length <= min(size - 8, LARGEST_HEADER)
             content = file.read(length) if is_sane else b""
-        header = json.loads(content)
-        metadata = header.pop("__metadata__", {})
-        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        entries = {key: (entry["dtype"], tuple(entry["shape"])) for key, entry in header.items()}
+        metadata, entries, room = _parsed(content)
+        end = 8 + length + room
     except OSError as error:
         raise InputError(f"{path}: the file cannot be read ({error.strerror}).") from None
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: {_what_it_is_instead(path)}") from None
     if size < end:
         raise InputError(
@@ -136,7 +142,7 @@ def load_tensors(path: Path, keys: Collection[str] | None = None) -> dict[str, T
     """The tensors of a safetensors file on the CPU; only those named by `keys` if given."""
     read_header(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with blaming(path), safe_open(path, framework="pt") as file:
             names = [key for key in file.keys() if keys is None or key in keys]  # noqa: SIM118  it is no dict
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
@@ -151,12 +157,15 @@ def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """
     content = load_weights_only(Path(path))
     texts: dict[str, str] = {}
-    while isinstance(content, Mapping):
+    for _ in range(DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         texts |= {str(key): value for key, value in content.items() if isinstance(value, str)}
         if not isinstance(content.get("state_dict"), Mapping):
             return texts, {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
         content = content["state_dict"]
-    raise InputError(f"{path}: the file holds a {type(content).__name__} and no named tensors.")
+    found = "state_dicts within each other" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+    raise InputError(f"{path}: the file holds {found} and no named tensors.")
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -172,6 +181,7 @@ def load_any(path: Path) -> dict[str, Tensor]:
 def load_weights_only(path: Path) -> Any:
     """What torch.load gives without running any code of the file's; InputError for what is broken or more than that."""
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    _check_kind(Path(path))
     try:
         if not Path(path).stat().st_size:
             raise InputError(f"{path}: the file is empty.")
@@ -189,7 +199,7 @@ def load_weights_only(path: Path) -> Any:
             f"{path}: the file is broken, or holds more than weights{found} and could run code, so it is not "
             "loaded. Get the model as .safetensors."
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*STUMBLES, EOFError, AssertionError, struct.error, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: the file is broken ({reason}).") from None
 
@@ -240,6 +250,37 @@ def bytes_of(tensor: Tensor) -> memoryview:
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors as safetensors wants them: detached, on the CPU, contiguous."""
     return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+
+
+def _check_kind(path: Path) -> None:
+    """Raises InputError for a pipe or a device, which would be waited for without end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: the file cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{path}: this is no file but a pipe or a device; copy what comes out of it into a file.")
+
+
+def _parsed(content: bytes) -> tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]], int]:
+    """Metadata, dtypes and shapes of a header, and the bytes of tensors behind it.
+
+    Raises ValueError, KeyError, TypeError or AttributeError where it is none.
+    """
+    header = parse_json(content.decode("utf-8"))
+    metadata = header.pop("__metadata__", None) or {}
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("the metadata are not texts")
+    entries, end = {}, 0
+    for key, entry in header.items():
+        kind, shape, offsets = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        first, last = offsets
+        if not isinstance(kind, str) or not all(type(size) is int and size >= 0 for size in (*shape, first, last)):
+            raise ValueError(f"{key} has no sizes")
+        if kind in BITS and 8 * (last - first) != BITS[kind] * math.prod(shape):
+            raise ValueError(f"the bytes of {key} do not make its shape")
+        entries[key], end = (kind, shape), max(end, last)
+    return metadata, entries, end
 
 
 def _what_it_is_instead(path: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from library.files import default_cache, is_full_disk, naming_full_disk, sweep_unfinished, write_atomically
+from library.files import default_cache, expanded, is_full_disk, naming_full_disk, sweep_unfinished, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -64,3 +64,9 @@ def test_the_cache_is_where_the_system_keeps_such(tmp_path: Path, monkeypatch: p
     assert default_cache() == tmp_path / "easel"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache() == Path.home() / ".cache" / "easel"
+
+
+def test_a_home_that_is_nobodys_stays_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/a") == tmp_path / "a" and expanded("a/~") == Path("a/~")
+    assert expanded("~nobody-has-this-name/a") == Path("~nobody-has-this-name/a")

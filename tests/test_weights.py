@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from library import weights
 from library.errors import InputError
-from library.weights import Later, read_header, stream_tensors
+from library.weights import Later, load_checkpoint, load_tensors, read_header, stream_tensors
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(4, dtype=torch.float16)}
 
@@ -197,3 +197,36 @@ def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(RuntimeError, match="differs from memory"):
         stream_tensors(tmp_path / "x.safetensors", {"a": torch.ones(3)}, torch.float32)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"__metadata__": 3},
+        {"__metadata__": {"a": 1}},
+        {"a": {"dtype": {}, "shape": [1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}},
+    ],
+)
+def test_headers_that_are_none(tmp_path: Path, header: dict[str, object]) -> None:
+    content = json.dumps(header).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(4))
+    with pytest.raises(InputError, match="broken"):
+        read_header(tmp_path / "a.safetensors")
+
+
+def test_state_dicts_in_a_circle_have_an_end(tmp_path: Path) -> None:
+    circle: dict[str, object] = {}
+    circle["state_dict"] = circle
+    torch.save(circle, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="within each other"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    for read in (read_header, load_tensors, load_checkpoint):
+        with pytest.raises(InputError, match="pipe"):
+            read(tmp_path / "a.safetensors")

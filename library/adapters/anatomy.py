@@ -93,7 +93,7 @@ def _module(stem: str, leaves: Leaves) -> Module:
     measure = MEASURES.get(kind, _measure_numbers)
     try:
         rank, shape, norm = measure(leaves, alpha)
-    except (KeyError, RuntimeError, ValueError, IndexError):  # a leaf is missing, or two do not fit
+    except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError):  # a leaf is missing, or two do not fit
         return Module(**{**vars(plain), "is_complete": False})
     return Module(**{**vars(plain), "rank": rank, "shape": shape, "norm": norm})
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from library.adapters.anatomy import KIND_OF_LEAF, LEAVES, split_key
 from library.adapters.keys import ALPHA, DOWN, MID, UP, LoraWeights, parse_adapter, unknown_key
-from library.errors import InputError
+from library.errors import InputError, blaming
 from library.weights import load_any, read_header
 
 Leaves = Mapping[str, Tensor]
@@ -109,7 +109,9 @@ def read_changes(path: Path) -> dict[str, Change]:
     Raises InputError if the file is no adapter, incomplete, or of a kind that is not known.
     """
     metadata = read_header(path)[0] if Path(path).suffix.lower() == ".safetensors" else {}
-    return parse_changes(load_any(path), metadata, str(path))
+    tensors = load_any(path)
+    with blaming(path):
+        return parse_changes(tensors, metadata, str(path))
 
 
 def parse_changes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> dict[str, Change]:

@@ -1,20 +1,19 @@
 """What is inside an adapter file: for which models, of which kinds, where, how strong, and what is wrong with it."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from library.adapters.anatomy import LEAVES, Module, modules_of
 from library.adapters.blocks import block_of, block_order
 from library.adapters.keys import PARTS, XL_MARK, dotted_of, stem_of
-from library.errors import InputError
+from library.documents import read_json
+from library.errors import InputError, blaming
 from library.weights import load_any, read_header
 
 KINDS = {
@@ -116,16 +115,18 @@ class Inspection:
         """The captions' tags, the most frequent first."""
         counts: Counter[str] = Counter()
         for folder in read_json(self.metadata.get("ss_tag_frequency")).values():
-            counts.update({str(tag).strip(): int(count) for tag, count in dict(folder).items()})
+            told = folder if isinstance(folder, dict) else {}
+            counts.update({tag.strip(): count for tag, count in told.items() if type(count) is int})
         return counts.most_common()
 
     @property
     def trigger(self) -> str | None:
         """The word that calls what was learned: as told, or else the tag that every caption has."""
-        if told := self.metadata.get("modelspec.trigger_phrase"):
-            return told
+        if phrase := self.metadata.get("modelspec.trigger_phrase"):
+            return phrase
         folders = read_json(self.metadata.get("ss_dataset_dirs")).values()
-        pictures = sum(int(dict(folder).get("img_count", 0)) for folder in folders)
+        told = (folder.get("img_count") for folder in folders if isinstance(folder, dict))
+        pictures = sum(count for count in told if type(count) is int)
         tags = self.tags
         return tags[0][0] if tags and pictures and tags[0][1] >= pictures else None
 
@@ -153,7 +154,8 @@ def inspect(path: Path) -> Inspection:
     is_safe = path.suffix.lower() == ".safetensors"
     metadata = read_header(path)[0] if is_safe else {}
     tensors: dict[str, Tensor] = load_any(path)
-    modules = modules_of(tensors)
+    with blaming(path):
+        modules = modules_of(tensors)
     if all(module.kind == "unknown" for module in modules):
         examples = ", ".join(sorted(tensors)[:3]) or "none"
         raise InputError(f"{path} is no adapter that is known here ({len(tensors)} tensors: {examples}).")
@@ -161,15 +163,6 @@ def inspect(path: Path) -> Inspection:
     for tensor in tensors.values():
         counts[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
     return Inspection(str(path), path.stat().st_size, metadata, modules, dict(counts.most_common()))
-
-
-def read_json(text: str | None) -> dict[str, Any]:
-    """A table from the metadata; an empty one for anything else."""
-    try:
-        content = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _dotted(stem: str) -> str | None:

@@ -1,6 +1,5 @@
 """The names of LoRA tensors on disk: kohya's layout and that of diffusers, both read into one form."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from library.documents import read_json
 from library.errors import InputError
 from library.names import from_original, unet_names
 from library.weights import load_any, read_header
@@ -192,7 +192,7 @@ def _from_diffusers(
         if not base or base.partition(".")[0] not in XL_PREFIXES or f"lora_{leaf}" not in (PEFT_DOWN, PEFT_UP):
             raise unknown_key(key, name)
         leaves.setdefault(base, {})[f"lora_{leaf}"] = tensor
-    config = json.loads(metadata.get(PEFT_CONFIG, "{}"))
+    config = read_json(metadata.get(PEFT_CONFIG))
     is_xl = any(XL_MARK.match(base) for base in leaves)
     layers = {}
     for base, found in leaves.items():
@@ -234,7 +234,7 @@ def _check_pair(stem: str, found: Mapping[str, Tensor], needed: tuple[str, str],
 
 def _checked(stem: str, weights: LoraWeights, name: str) -> LoraWeights:
     down, up = weights.down, weights.up
-    if down.dim() != up.dim() or down.dim() not in (2, 4) or up.shape[1] != down.shape[0]:
+    if down.dim() != up.dim() or down.dim() not in (2, 4) or up.shape[1] != down.shape[0] or not len(down):
         shapes = f"{tuple(down.shape)} and {tuple(up.shape)}"
         raise InputError(f"{name}: the shapes of {stem} do not fit each other: {shapes}.")
     return weights

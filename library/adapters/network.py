@@ -15,7 +15,7 @@ from library.adapters.full import is_norm
 from library.adapters.keys import LoraWeights, part_of
 from library.adapters.kinds import Kind, Options, Size
 from library.adapters.layer import AdapterLayer
-from library.errors import InputError
+from library.errors import InputError, blaming
 from library.log import warn
 from library.lookup import ADAPTERS, NORMS, resolve
 from library.seeds import derive_seed
@@ -89,7 +89,12 @@ class Network:
             warn(f"network_weights: {path} also has layers for the {part}, which this run does not train.")
         kept = {stem: change for stem, change in changes.items() if part_of(stem) not in strangers}
         for stem, layer in self._matching(kept, str(path), whole=False):
-            self.kind_of(stem).take(layer, kept[stem], stem)
+            try:
+                with blaming(path):
+                    self.kind_of(stem).take(layer, kept[stem], stem)
+            except InputError as error:
+                told = (each if str(path) in each else f"{path}: {each}" for each in error.sentences)
+                raise InputError.of(told) from None
 
     @contextmanager
     def scaled(self, factor: float) -> Iterator[None]:

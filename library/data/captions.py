@@ -1,6 +1,7 @@
 """Captions: read from the file beside a picture, and varied from epoch to epoch."""
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -155,6 +156,8 @@ def _joined(tags: Iterable[list[str]], subset: Subset) -> str:
 
 def _read_text(path: Path) -> str | None:
     """The text of a file, or None where there is no file."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise InputError(f"the caption {path} is no file; a pipe or a device would be waited for without end.")
     try:
         return path.read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):

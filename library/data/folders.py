@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import features
 
 from library.data.metadata import read_metadata
+from library.documents import is_whole
 from library.errors import InputError
 from library.log import warn
 
@@ -20,6 +21,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".heic", ".heif") + (
 )
 UNREAD_EXTENSIONS = {".gif", ".tif", ".tiff", ".jxl", ".avif", ".jfif", ".psd"}.difference(EXTENSIONS)
 MASK_ENDING = "-masklabel"  # `photo-masklabel.png` is the mask of `photo.jpg`, and no picture
+MOST_REPEATS = 100_000
 COUNTED_FOLDER = re.compile(r"(\d+)_(.*)")
 
 
@@ -211,17 +213,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.exists():
+    if not os.path.exists(folder):
         raise InputError(f"the picture folder {folder} does not exist.")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder} is a file; a folder of pictures is needed.")
 
 
 def _counted_subset(folder: Path, is_reg: bool, defaults: Subset) -> Subset:
     match = COUNTED_FOLDER.fullmatch(folder.name)
     assert match is not None
+    repeats = int(match[1])
+    if repeats > MOST_REPEATS:
+        raise InputError(f"{folder} asks for {repeats} repeats of each picture; {MOST_REPEATS} are the most.")
+    if not is_whole(folder.name):
+        raise InputError(f"the name of the folder {folder} is not UTF-8; rename it.")
     words = match[2].strip() or defaults.class_tokens
-    return replace(defaults, image_dir=folder, is_reg=is_reg, num_repeats=int(match[1]), class_tokens=words)
+    return replace(defaults, image_dir=folder, is_reg=is_reg, num_repeats=repeats, class_tokens=words)
 
 
 def _plain_subset(folder: Path, is_reg: bool, defaults: Subset) -> Subset:

@@ -1,11 +1,11 @@
 """Captions and tags from one file of metadata for all pictures, as sd-scripts' fine-tuning has them."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from library.documents import parse_json
 from library.errors import InputError
 from library.log import warn
 
@@ -62,6 +62,8 @@ def read_metadata(file: Path, folder: Path, endings: Sequence[str], separator: s
 
 def _entries(file: Path) -> Iterator[tuple[str, Any]]:
     """(place in the file, what stands there) for each picture: a line, or a name and what is said of it."""
+    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
+        raise InputError(f"the metadata {file} cannot be read: it is a pipe or a device.")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -74,7 +76,7 @@ def _entries(file: Path) -> Iterator[tuple[str, Any]]:
         yield from ((f"{file}, line {number}", line) for number, line in lines if line.strip())
         return
     try:
-        table = json.loads(text)
+        table = parse_json(text)
     except ValueError as error:
         raise InputError(f"{file} is not valid JSON: {error}.") from error
     if not isinstance(table, dict):
@@ -86,7 +88,7 @@ def _entry(raw: Any) -> tuple[str, dict[str, Any]]:
     """A picture's name and what is said of it, from what `_entries` gives. Raises ValueError for anything else."""
     is_line = isinstance(raw, str)
     try:
-        key, entry = ("", json.loads(raw)) if is_line else raw
+        key, entry = ("", parse_json(raw)) if is_line else raw
     except ValueError as error:
         raise ValueError(f"this is not valid JSON: {error}.") from error
     if not isinstance(entry, dict):

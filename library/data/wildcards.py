@@ -7,7 +7,8 @@ from random import Random
 from typing import NamedTuple
 
 PIECES = re.compile(r"\{\{|\}\}|[{}|]")
-COUNT = re.compile(r"\s*(\d+)\$\$")
+COUNT = re.compile(r"\s*(\d{1,4})\$\$")
+DEEPEST = 50  # choices within each other; further braces are plain
 
 
 class Choice(NamedTuple):
@@ -76,7 +77,7 @@ def _take(mark: str, stack: list[_Open]) -> None:
     elif mark in ("{{", "}}"):
         inner.literal = max(0, inner.literal + (1 if mark == "{{" else -1))
         inner.options[-1].append(mark[0])
-    elif mark == "{":
+    elif mark == "{" and len(stack) <= DEEPEST:
         stack.append(_Open())
     elif mark == "}" and len(stack) > 1:
         _close(stack)

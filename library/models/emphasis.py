@@ -5,6 +5,8 @@ import re
 import torch
 from torch import Tensor
 
+DEEPEST = 50  # brackets of one kind within each other; further ones are plain
+HEAVIEST = 1000.0  # larger weights leave no number in half precision
 STEP = 1.1  # what one pair of round brackets multiplies by, and one of square brackets divides by
 
 PIECES = re.compile(
@@ -31,10 +33,11 @@ def parse_weights(caption: str) -> list[Segment]:
     squares: list[int] = []
     for piece in PIECES.finditer(caption):
         mark = piece["bracket"]
-        if mark and mark in "([":
-            (rounds if mark == "(" else squares).append(len(segments))
+        open_ones = rounds if mark == "(" else squares
+        if mark and mark in "([" and len(open_ones) < DEEPEST:
+            open_ones.append(len(segments))
         elif (mark == ")" or piece["weight"]) and rounds:
-            _multiply(segments, rounds.pop(), float(piece["weight"] or STEP))
+            _multiply(segments, rounds.pop(), _limited(float(piece["weight"] or STEP)))
         elif mark == "]" and squares:
             _multiply(segments, squares.pop(), 1 / STEP)
         else:
@@ -73,6 +76,10 @@ def emphasise(states: Tensor, weights: Tensor) -> Tensor:
     return torch.where(marked[:, None, None], restored, plain).to(states.dtype)
 
 
+def _limited(weight: float) -> float:
+    return max(-HEAVIEST, min(HEAVIEST, weight))
+
+
 def _multiply(segments: list[Segment], start: int, factor: float) -> None:
     """Weighs everything from `start` on by one more factor."""
     segments[start:] = [(text, weight * factor) for text, weight in segments[start:]]
@@ -81,7 +88,8 @@ def _multiply(segments: list[Segment], start: int, factor: float) -> None:
 def _merged(segments: list[Segment]) -> list[Segment]:
     """Neighbours of the same weight as one piece, so that words are not torn where nothing weighs them."""
     merged: list[Segment] = []
-    for text, weight in segments:
+    for text, product in segments:
+        weight = _limited(product)
         if merged and merged[-1][1] == weight:
             merged[-1] = (merged[-1][0] + text, weight)
         else:

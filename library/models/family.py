@@ -1,5 +1,6 @@
 """What the rest of the house knows of a base model, and how one is recognised and opened."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from library.errors import InputError
+from library.errors import InputError, blaming
+from library.files import expanded
 from library.lookup import FAMILIES, resolve
 from library.models.hub import download
 from library.models.layout import STEMS, Source, open_folder, what_it_is
@@ -143,19 +145,22 @@ def open_family(name_or_path: str, vae: str | None = None) -> Family:
     replacement = open_source(vae, ["vae"], "VAE") if vae else None
     for target in FAMILIES.values():
         family = resolve(target)
-        if not source.instead and family.recognises(source):
-            opened: Family = family(source, replacement)
-            return opened
+        with blaming(source.name):
+            if not source.instead and family.recognises(source):
+                opened: Family = family(source, replacement)
+                return opened
     known = ", ".join(FAMILIES)
-    raise InputError(f"{source.name} is {what_it_is(source)}; base models of these kinds are known: {known}.")
+    with blaming(source.name):
+        found = what_it_is(source)
+    raise InputError(f"{source.name} is {found}; base models of these kinds are known: {known}.")
 
 
 def open_source(name: str, parts: Sequence[str], what: str) -> Source:
     """The model at a path, or else on the hub, from where only `parts` are fetched; `what` is it for."""
-    path = Path(name).expanduser()
-    if name and path.is_dir():
+    path = expanded(name)
+    if name and os.path.isdir(path):
         return open_folder(name, path)
-    if path.is_file():
+    if os.path.isfile(path):
         return open_file(name, path)
     if name.lower().endswith(FILE_ENDINGS) or not HUB_ID.fullmatch(name):
         raise InputError(

@@ -1,6 +1,5 @@
 """A model on disk as parts with configurations and tensors, and the folders of diffusers in these terms."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -11,7 +10,8 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 
-from library.errors import InputError
+from library.documents import parse_json
+from library.errors import InputError, blaming
 from library.files import write_atomically
 from library.weights import content_hash, load_any
 
@@ -145,7 +145,7 @@ def build(
 
     Raises InputError if the tensors are not exactly those of the module; `what` names it in the sentence.
     """
-    with init_empty_weights(include_buffers=False):
+    with blaming(what), init_empty_weights(include_buffers=False):
         module = create()
     expected = module.state_dict()
     both = expected.keys() & tensors.keys()
@@ -236,7 +236,7 @@ def _read_part(part: str, files: Iterable[Path]) -> dict[str, Tensor]:
 def _read_config(path: Path) -> dict[str, Any]:
     """A JSON file that holds a table."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: the configuration cannot be read ({error}).") from None
     if not isinstance(content, dict):

@@ -1,18 +1,20 @@
 """What is to be drawn: prompts, from lines and files in the form of sd-scripts. Imports nothing heavy."""
 
-import json
 import math
-import tomllib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from library import lookup
+from library.documents import parse_json, parse_toml
 from library.errors import InputError
 from library.samplers import NAMES, find_sampler
 
 MAX_STEPS = 1000  # the models were trained on 1000 timesteps, and no sampler takes more steps than that
+LARGEST = 16384  # pixels of a side, which no machine draws
+SHOWN = 40  # characters of a wrong value
 PIXEL_STEP = 8  # one latent pixel is 8 x 8 picture pixels
 
 # Line flag -> (field of Prompt, type of its value).
@@ -76,6 +78,8 @@ def _wrong_numbers(prompt: Prompt) -> Iterable[str]:
                 f"{name} {pixels} is not a positive multiple of {PIXEL_STEP} pixels; "
                 f"{below} and {below + PIXEL_STEP} are the nearest."
             )
+        elif pixels > LARGEST:
+            yield f"{name} {pixels} is more than {LARGEST} pixels, the most that is drawn."
     if not 1 <= prompt.steps <= MAX_STEPS:
         yield f"steps {prompt.steps} is not between 1 and {MAX_STEPS}."
     if not 0 <= prompt.seed < 2**63:
@@ -111,7 +115,7 @@ def parse_prompt_line(line: str, defaults: Prompt) -> Prompt:
             known = " ".join(f"--{name}" for name in FLAGS)
             wrong.append(f"Unknown prompt flag '--{flag}'; allowed: {known}.")
         except ValueError:
-            wrong.append(f"--{flag} needs a {_kind_name(kind)}, but got {word.strip()!r}.")
+            wrong.append(f"--{flag} needs a {_kind_name(kind)}, but got {word.strip()[:SHOWN]!r}.")
     return _with_fields(defaults, fields, wrong)
 
 
@@ -131,6 +135,8 @@ def read_prompts(path: str | Path, defaults: Prompt) -> list[Prompt]:
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: prompts are read from .txt, .toml and .json files only.")
     try:
+        if not os.path.isfile(path):
+            raise InputError("the prompts cannot be read (there is no such file).")
         entries = readers[path.suffix.lower()](path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: the prompts cannot be read ({error.strerror}).") from None
@@ -192,7 +198,10 @@ def _prompt_of(entry: Any, defaults: Prompt) -> Prompt:
         if given is not kind and not (kind is float and given is int):
             wrong.append(f"{key} needs a {_kind_name(kind)}, but got {value!r}.")
             continue
-        fields[name] = kind(value)
+        try:
+            fields[name] = kind(value)
+        except OverflowError:
+            wrong.append(f"{key} needs a number of usual size, but got one of {len(str(value))} digits.")
     return _with_fields(defaults, fields, wrong)
 
 
@@ -204,7 +213,7 @@ def _entries_of_text(text: str) -> list[tuple[str, Any]]:
 
 def _entries_of_toml(text: str) -> list[tuple[str, Any]]:
     """(place, table) for each `[[prompt.subset]]`, completed from `[prompt]`; or `[prompt]` alone."""
-    data = tomllib.loads(text)
+    data = parse_toml(text)
     shared = data.pop("prompt", {})
     if data or not isinstance(shared, dict):
         raise InputError("prompts stand in [prompt] and in [[prompt.subset]]; nothing else is read.")
@@ -218,7 +227,7 @@ def _entries_of_toml(text: str) -> list[tuple[str, Any]]:
 
 def _entries_of_json(text: str) -> list[tuple[str, Any]]:
     """(place, entry) for each entry of the list."""
-    data = json.loads(text)
+    data = parse_json(text)
     if not isinstance(data, list):
         raise InputError("a JSON file of prompts must be a list.")
     return [(f"entry {number}", entry) for number, entry in enumerate(data, start=1)]

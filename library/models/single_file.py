@@ -9,7 +9,7 @@ from typing import Any
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor
 
-from library.errors import InputError
+from library.errors import InputError, blaming
 from library.models.layout import EDM, REFINER, Source, plain_text_names, plain_vae_names, usual_config
 from library.models.original import UNET, from_open_clip
 from library.models.sizes import SIZES, Shapes, sd2_text_sizes
@@ -73,12 +73,14 @@ OTHER_KINDS = {
 def open_file(name: str, path: Path) -> Source:
     """A .safetensors, .ckpt or .pt file in the original layout of Stable Diffusion, or of a VAE alone."""
     metadata, shapes = _look_into(path)
-    prefixes = _find_parts(shapes)
-    configs = {} if not prefixes else _configs(path, metadata, shapes, prefixes)
+    with blaming(path):
+        prefixes = _find_parts(shapes)
+        configs = {} if not prefixes else _configs(path, metadata, shapes, prefixes)
     instead = _first_kind(OTHER_MODELS, shapes) or ("" if prefixes else _instead(shapes))
 
     def read(part: str) -> dict[str, Tensor]:
-        return _read_part(path, part, prefixes[part], configs[part])
+        with blaming(path):
+            return _read_part(path, part, prefixes[part], configs[part])
 
     return Source(name, path, configs, {part: (path,) for part in prefixes}, read, instead)
 
@@ -155,7 +157,7 @@ def _measured(path: Path, part: str, layout: str | None, inside: Shapes) -> dict
     measure = sd2_text_sizes if (layout, part) == ("sd2", "text_encoder") else SIZES[part]
     try:
         return measure(inside)
-    except (KeyError, IndexError, ValueError):
+    except (LookupError, ValueError, TypeError):
         raise InputError(f"{path}: the {part.replace('_', ' ')} in it is incomplete.") from None
 
 

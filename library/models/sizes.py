@@ -23,6 +23,8 @@ TEXT_LAYER = re.compile(r"(?:encoder\.layers|transformer\.resblocks)\.(\d+)\.")
 def unet_sizes(shapes: Shapes) -> dict[str, Any]:
     """A UNet; its blocks are numbered through, and all but the last end with `op`."""
     count = 1 + max(int(key.split(".")[1]) for key in shapes if key.startswith("input_blocks."))
+    if count > len(shapes):
+        raise KeyError("input_blocks")
     ends = [number for number in range(count) if f"input_blocks.{number}.0.op.weight" in shapes]
     lasts = [number - 1 for number in ends] + [count - 1]
     sizes: dict[str, Any] = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from library.files import expanded
 from library.settings.embedding_checks import embedding_mistakes
 from library.settings.fields import Settings
 from library.settings.loss_checks import loss_mistakes, schedule_mistakes
@@ -14,6 +15,8 @@ from library.settings.tables import fit_bucket_range
 from library.settings.whole_checks import text_learns, text_rates, unet_learns, whole_mistakes
 
 # Without these nothing can start; what was said of them already is not said again.
+CAPTION_ENDING = re.compile(r"\.?[^./\\][^/\\]*")
+LONGEST_NAME = 200  # bytes, so that what is put behind it still fits into 255
 NEEDED = ("pretrained_model_name_or_path", "train_data_dir")
 
 
@@ -59,7 +62,7 @@ def _model_mistakes(settings: Settings) -> Iterator[str]:
             "folder, a .safetensors or .ckpt file, or a name on the Hugging Face hub."
         )
     for key, path in (("pretrained_model_name_or_path", name), ("vae", settings.vae)):
-        if path and looks_like_path(path) and not Path(path).expanduser().exists():
+        if path and looks_like_path(path) and not os.path.exists(expanded(path)):
             yield f"{key} '{path}' does not exist; give an existing folder or file, or a name on the hub."
 
 
@@ -73,20 +76,23 @@ def _data_mistakes(settings: Settings) -> Iterator[str]:
     tables = [settings, *settings.datasets, *(each for table in settings.datasets for each in table.subsets)]
     folders += [("conditioning_data_dir", table.conditioning_data_dir) for table in tables]
     for key, folder in dict.fromkeys(folders):
-        if folder is None or (key == "reg_data_dir" and settings.num_class_images and not folder.exists()):
+        if folder is None or (key == "reg_data_dir" and settings.num_class_images and not os.path.exists(folder)):
             continue
-        if not folder.exists():
+        if not os.path.exists(folder):
             drawn = ", or set num_class_images to have it filled" if key == "reg_data_dir" else ""
             yield f"{key} '{folder}' does not exist; give an existing folder of pictures{drawn}."
-        elif not folder.is_dir():
+        elif not os.path.isdir(folder):
             yield f"{key} '{folder}' is a file; give the folder that the pictures are in."
     files = [("in_json", settings.in_json)]
     files += [("metadata_file", subset.metadata_file) for table in settings.datasets for subset in table.subsets]
     for key, file in dict.fromkeys(files):
-        if file is not None and not file.is_file():
+        if file is not None and not os.path.isfile(file):
             yield f"{key} '{file}' does not exist; give a JSON or JSONL file that names pictures."
-    if not settings.caption_extension.startswith("."):
-        yield f"caption_extension must begin with a dot, as in .txt, not '{settings.caption_extension}'."
+    for ending in dict.fromkeys(table.caption_extension for table in tables if table.caption_extension is not None):
+        if not CAPTION_ENDING.fullmatch(ending):
+            yield f"caption_extension must be the ending of a file, as .txt is, not '{ending}'."
+        elif ending == settings.caption_extension and not ending.startswith("."):
+            yield f"caption_extension must begin with a dot, as in .txt, not '{ending}'."
 
 
 def _prior_mistakes(settings: Settings) -> Iterator[str]:
@@ -166,11 +172,13 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
 def _file_mistakes(settings: Settings) -> Iterator[str]:
     for key in ("sample_prompts", "network_weights"):
         file = getattr(settings, key)
-        if file is not None and not file.is_file():
+        if file is not None and not os.path.isfile(file):
             yield f"{key} '{file}' does not exist; give an existing file."
-    if settings.resume not in (None, "auto") and not Path(settings.resume).expanduser().is_dir():
+    if settings.resume not in (None, "auto") and not os.path.isdir(expanded(settings.resume)):
         yield f"resume '{settings.resume}' does not exist; give a state folder that a run has saved, or auto."
-    if re.search(r"[/\\]", settings.output_name):
+    if len(settings.output_name.encode()) > LONGEST_NAME:
+        yield f"output_name must be at most {LONGEST_NAME} bytes long, not {len(settings.output_name.encode())}."
+    if re.search(r"[/\\]", settings.output_name) or settings.output_name in (".", ".."):
         yield f"output_name must be a plain name, not '{settings.output_name}'; set output_dir too."
     written = ["output_dir", "logging_dir", "cache_dir", *(["reg_data_dir"] if settings.num_class_images else [])]
     for key in written:
@@ -181,10 +189,10 @@ def _file_mistakes(settings: Settings) -> Iterator[str]:
 def _place_mistakes(key: str, folder: Path) -> Iterator[str]:
     """A folder that is made if it is not there, and written into."""
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    if there == folder and not folder.is_dir():
+    if there == folder and not os.path.isdir(folder):
         if key != "reg_data_dir":  # which is looked at among the pictures
             yield f"{key} '{folder}' is a file; give the name of a folder."
-    elif not there.is_dir():
+    elif not os.path.isdir(there):
         yield f"{key} '{folder}' cannot be made, because '{there}' is a file; give the name of another folder."
     elif not os.access(there, os.W_OK | os.X_OK):
         yield f"{key} '{folder}' cannot be written, as '{there}' is not yours to write into; give another folder."

@@ -7,11 +7,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+from library.documents import is_whole
+from library.files import expanded
 from library.lookup import find_name, nearest
 from library.settings.rules import Rule
 
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 NO_LIMITS = Rule("")
+LARGEST = 2**63 - 1
 
 
 def is_unset(rule: Rule, raw: Any) -> bool:
@@ -80,7 +83,10 @@ def _read_int(name: str, raw: Any) -> int:
     if number is None or number != int(number):
         raise ValueError(f"{name} must be a whole number, not {shown(raw)}.")
     # Beyond 2**53 a float no longer holds every whole number, so digits are read as such.
-    return int(raw) if str(raw).lstrip("+-").isdecimal() else int(number)
+    value = int(raw) if str(raw).lstrip("+-").isdecimal() else int(number)
+    if abs(value) > LARGEST:
+        raise ValueError(f"{name} must be a whole number below 2^63, not {shown(raw)}.")
+    return value
 
 
 def _read_float(name: str, raw: Any) -> float:
@@ -100,17 +106,28 @@ def _read_count_or_part(name: str, raw: Any) -> int | float:
 def _read_text(name: str, raw: Any) -> str:
     if not isinstance(raw, str):
         raise ValueError(f"{name} must be text, not {shown(raw)}; put it in quotes.")
+    _check_characters(name, raw)
     return raw
 
 
+def _check_characters(name: str, text: str) -> None:
+    """Names of files with other characters could not be written into any of the files that tell of the run."""
+    if not is_whole(text):
+        raise ValueError(f"{name} must be UTF-8 text, not {text!r}; rename what it names.")
+    if "\0" in text:
+        raise ValueError(f"{name} must not hold a NUL character, as {text!r} does.")
+
+
 def _read_path(name: str, raw: Any) -> Path:
-    return Path(_read_text(name, raw)).expanduser()
+    return expanded(_read_text(name, raw))
 
 
 def _read_texts(name: str, raw: Any) -> tuple[str, ...]:
     words = [raw] if isinstance(raw, str) else raw
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError(f"{name} must be a list of texts, not {shown(raw)}.")
+    for word in words:
+        _check_characters(name, word)
     return tuple(words)
 
 

@@ -51,7 +51,7 @@ class PictureFields:
     )
     train_batch_size: int = option(1, "Pictures in a batch on each device.", low=1)
     dataset_repeats: int = option(
-        1, "How often each picture of a folder without a count comes up in an epoch.", low=1
+        1, "How often each picture of a folder without a count comes up in an epoch.", low=1, high=100_000
     )
     flip_aug: bool = option(False, "Mirrors each picture left to right half of the time.")
     color_aug: bool = option(False, "Changes hue or gamma of each picture a little a third of the time.")

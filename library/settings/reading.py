@@ -1,11 +1,13 @@
 """Settings from the command line and files, with every mistake told at once."""
 
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from library.errors import InputError
+from library.files import expanded
 from library.log import warn
 from library.lookup import nearest
 from library.settings import compat
@@ -57,9 +59,9 @@ def _take_file(words: list[Given], names: tuple[str, ...]) -> Path | None:
     words[:] = [given for given in words if given.name not in names]
     if not found:
         return None
-    path = Path(str(found[-1])).expanduser()
-    with_ending = path.with_name(path.name + ".toml")
-    return with_ending if not path.exists() and with_ending.exists() else path
+    path = expanded(str(found[-1]))
+    with_ending = Path(f"{path}.toml")
+    return with_ending if not os.path.exists(path) and os.path.exists(with_ending) else path
 
 
 def _read_config(path: Path | None) -> tuple[list[Given], dict[str, Any], str]:
@@ -128,7 +130,7 @@ def _read_dataset_config(
             f"{given.where}: dataset_config cannot be set, because {source} has [[datasets]] too."
         )
     source = str(given.raw)
-    document = read_document(Path(source).expanduser())
+    document = read_document(expanded(source))
     complaints = []
     for key in [key for key in document if key not in DOCUMENT_KEYS]:
         meant = nearest(key, DOCUMENT_KEYS)
@@ -187,7 +189,7 @@ def _finish(settings: Settings, complaints: list[str]) -> Settings:
     for name in ("pretrained_model_name_or_path", "vae", "resume"):
         path = getattr(settings, name)
         if path and path.startswith("~"):
-            home: dict[str, Any] = {name: str(Path(path).expanduser())}
+            home: dict[str, Any] = {name: str(expanded(path))}
             settings = replace(settings, **home)
     if settings.network_alpha == 0:
         settings = replace(settings, network_alpha=float(settings.network_dim))

@@ -1,12 +1,12 @@
 """Where settings are written, the command line and files: words are taken apart, not yet understood."""
 
-import json
-import tomllib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from library.documents import parse_json, parse_toml
 from library.errors import InputError
 from library.settings import compat
 from library.settings.fields import FILE_OPTIONS, HINTS, RULES
@@ -69,14 +69,14 @@ def _option(name: str, words: list[str]) -> Given:
 
 def read_document(path: Path) -> dict[str, Any]:
     """The tables of a TOML or JSON file. Raises InputError if there is none or it cannot be read."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # which knows that a name too long for a file is none
         raise InputError(
             f"the file '{path}' does not exist; check its name, which is taken from the folder you are in."
         )
     try:
         # Editors on Windows put a mark in front that TOML does not know.
         text = path.read_text(encoding="utf-8-sig")
-        document: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        document: Any = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
     except OSError as error:

@@ -6,12 +6,15 @@ They are the prior-preservation set of DreamBooth (Ruiz et al. 2022, arXiv 2208.
 import gc
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 
+import torch
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from library.data import wildcards
@@ -27,6 +30,10 @@ from library.seeds import derive_seed
 from library.settings import Settings
 from library.train.captions import TextReader
 from library.train.data import cache_folder, open_datasets
+from library.train.facts import told_identity
+from library.train.networks import build_network
+from library.train.rates import part_rates
+from library.train.state import DamagedState, load_state, own_states
 from library.train.vae import open_vae
 
 DRAWN = re.compile(r"class_(\d{5,})\.png")
@@ -53,12 +60,43 @@ def prepare_class_pictures(settings: Settings, family: Family, compute: Compute)
     if numbers:
         with compute.main_first():
             open_datasets(replace(settings, reg_data_dir=None))
+            _look_ahead(settings, family)
         compute.wait()  # until everyone has seen what is missing
         _draw(settings, family, compute, {number: folder / f"class_{number:05d}.png" for number in numbers})
         compute.wait()
         count = len(held) + len(numbers)
         say(f"class pictures: {len(numbers)} drawn of '{settings.class_prompt}', {count} in {folder}.")
     return replace(settings, reg_data_dir=root)
+
+
+def _look_ahead(settings: Settings, family: Family) -> None:
+    """Finds what would refuse the run after the pictures have been drawn: a state of another run, a wrong network.
+
+    Whether a state was made with the same pictures shows when they are there.
+    """
+    if settings.resume:
+        _check_state(settings, family)
+    rates = part_rates(settings, family.text_parts)
+    if settings.trains_whole or not any(part in rates for part in ("unet", *family.text_parts)):
+        return
+    modules: dict[str, nn.Module] = {}
+    if any(part in rates for part in family.text_parts):
+        modules |= zip(family.text_parts, family.load_text_encoders(torch.float32), strict=True)
+    if "unet" in rates:
+        modules["unet"] = family.load_unet(torch.float32)
+    build_network(settings, family, {part: module for part, module in modules.items() if part in rates})
+
+
+def _check_state(settings: Settings, family: Family) -> None:
+    """Refuses the state to go on from where other settings made it; of a damaged one "auto" takes the one before."""
+    identity = told_identity(settings, family)
+    if settings.resume != "auto":
+        load_state(Path(str(settings.resume)), identity)
+        return
+    for folder in own_states(settings.output_dir, settings.output_name):
+        with suppress(DamagedState):
+            load_state(folder, identity)
+            return
 
 
 def _look_into(root: Path) -> tuple[Path, list[Path]]:

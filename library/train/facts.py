@@ -50,6 +50,16 @@ SUBSET_FACTS = SUBSET_FACTS_WORDS.split()
 
 def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Plan) -> dict[str, Any]:
     """Everything that decides what a run learns; a state is resumed only where all of it is the same."""
+    return told_identity(settings, family) | {
+        "effective_batch_size": plan.effective_batch,
+        "pictures_and_captions": _content_of(dataset),
+        "variants": dataset.variants if any(is_varied(picture.subset) for picture in dataset.pictures) else 0,
+        "datasets": [_decisive(subset, plan) for subset in settings.subset_tables()],
+    }
+
+
+def told_identity(settings: Settings, family: Family) -> dict[str, Any]:
+    """The part of it that is known before the pictures are."""
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     decisive = {
         name: value
@@ -57,13 +67,7 @@ def run_identity(settings: Settings, family: Family, dataset: Dataset, plan: Pla
         if name not in FREE_TO_CHANGE and not name.startswith(FREE_PREFIXES)
     }
     folder, parts = cache_folder(settings), ("unet", *family.text_parts, "vae")
-    return decisive | {
-        "effective_batch_size": plan.effective_batch,
-        "base_model": {part: family.fingerprint(part, folder) for part in parts},
-        "pictures_and_captions": _content_of(dataset),
-        "variants": dataset.variants if any(is_varied(picture.subset) for picture in dataset.pictures) else 0,
-        "datasets": [_decisive(subset, plan) for subset in settings.subset_tables()],
-    }
+    return decisive | {"base_model": {part: family.fingerprint(part, folder) for part in parts}}
 
 
 def _decisive(subset: ResolvedSubset, plan: Plan) -> dict[str, Any]:

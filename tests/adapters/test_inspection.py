@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from library.adapters.inspection import Inspection, inspect, read_json
+from library.adapters.inspection import Inspection, inspect
 from library.adapters.layouts import convert
 from library.errors import InputError
 from library.models.family import open_family
@@ -125,8 +125,11 @@ def test_tags_and_trigger(tmp_path: Path) -> None:
     assert look_at(tmp_path, named(READER, lora()[0]), own).trigger == "mine"
 
 
-def test_broken_metadata_are_no_metadata() -> None:
-    assert read_json(None) == read_json("[1]") == read_json("{") == {}
+def test_broken_metadata_are_no_metadata(tmp_path: Path) -> None:
+    for words in ("[1]", "{", '{"a": 3}', '{"a": {"b": "x"}}'):
+        told = {"ss_tag_frequency": words, "ss_dataset_dirs": words}
+        look = look_at(tmp_path, named(READER, lora()[0]), told)
+        assert look.tags == [] and look.trigger is None
 
 
 def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:

@@ -95,3 +95,11 @@ def test_what_is_chosen_is_one_of_the_options(options: list[str], seed: int) -> 
 def test_parts() -> None:
     assert parse("a {b|c}") == ["a ", Choice([["b"], ["c"]]), ""]
     assert parse("{3$$b|c}")[1] == Choice([["b"], ["c"]], 3)
+
+
+def test_braces_have_an_end() -> None:
+    """Deeper ones are plain, and none of it takes long."""
+    deep = "{x" * 5000 + "a|b" + "}" * 5000
+    assert choose(deep, Random(1), ", ") and len(longest(deep, ", ")) > 5000
+    assert choose("{x" * 40 + "a|b" + "}" * 40, Random(1), ", ") in ("x" * 40 + "a", "x" * 39 + "b")
+    assert choose("{99999999$$a|b}", Random(1), ", ") in ("99999999$$a", "b")

@@ -115,3 +115,10 @@ def test_breaks(prompt: str, sections: list[list[tuple[str, float]]]) -> None:
     assert [[text for text, _ in each] for each in found] == [[text for text, _ in each] for each in sections]
     weights = [weight for each in found for _, weight in each]
     assert weights == pytest.approx([weight for each in sections for _, weight in each])
+
+
+def test_absurd_weights_stay_numbers() -> None:
+    assert parse_weights(f"(a:{'9' * 400})") == [("a", 1000.0)]
+    assert parse_weights("(" * 40 + "a" + ":999)" * 40) == [("a", 1000.0)]
+    assert parse_weights("(" * 40 + "a" + ":-999)" * 39 + ")") == [("a", -1000.0)]
+    assert len(parse_weights("(a" * 20_000)) > 1

@@ -192,7 +192,7 @@ SUBSET = "[[datasets.subsets]]\nimage_dir = 'pictures'\n"
             "[[datasets]] 1, [[datasets.subsets]] 1: 'num_repeat' is unknown",
         ),
         (f"[[datasets]]\n{SUBSET}num_repeats = 'x'\n", "1: num_repeats must be a whole number, not 'x'."),
-        (f"[[datasets]]\n{SUBSET}num_repeats = 0\n", "1: num_repeats must be at least 1, not 0."),
+        (f"[[datasets]]\n{SUBSET}num_repeats = 0\n", "1: num_repeats must be between 1 and 100000, not 0."),
         (
             f"[[datasets]]\n{SUBSET}resolution = 512\n",
             "'resolution' belongs into [[datasets]] or [general]; move it",

@@ -19,7 +19,7 @@ from library.settings.rules import Rule
 
 Read = Callable[..., Settings]
 
-TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=12)
 SIZES = st.tuples(*[st.integers(1, 16).map(lambda n: 64 * n)] * 2)
 SPANS = st.tuples(st.floats(0.01, 9), st.floats(9, 99))
 # Fields whose values other fields or the file system limit; each is given here as a person might.

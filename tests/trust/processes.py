@@ -12,9 +12,12 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psutil
+
 from library.cli import run_program
 
-PATIENCE = 240.0  # seconds that no run takes
+PATIENCE = 240.0  # seconds that no run takes of a processor, whatever else the machine does
+LONGEST = 1200.0  # seconds that are waited for where a process does nothing, or gets no processor
 # What the programs import when they have read their settings.
 IMPORTED = """
     torch.utils.tensorboard train_network train_dreambooth tests.trust.processes library.train.job
@@ -36,23 +39,37 @@ def start(
     return process
 
 
-def status_of(process: BaseProcess, seconds: float = PATIENCE) -> int:
+def status_of(process: BaseProcess) -> int:
     """The exit status of a process when it has ended, negative for the signal that ended it."""
-    process.join(seconds)
-    assert process.exitcode is not None, "it does not end"
+    end, limit = time.monotonic() + LONGEST, _used(process) + PATIENCE
+    while process.exitcode is None:
+        assert time.monotonic() < end and _used(process) < limit, "it does not end"
+        process.join(1)
     return process.exitcode
 
 
 def wait_until(happened: Callable[[], object], process: BaseProcess) -> None:
     """Until something is true; a process that ends before that is a failure."""
-    end = time.monotonic() + PATIENCE
+    end, limit = time.monotonic() + LONGEST, _used(process) + PATIENCE
     while not happened():
-        assert time.monotonic() < end and process.exitcode is None
+        assert process.exitcode is None, f"it ended with {process.exitcode}"
+        assert time.monotonic() < end and _used(process) < limit, "it does not come to that"
         time.sleep(0.01)
+
+
+def _used(process: BaseProcess) -> float:
+    """Seconds of a processor that a process has used: where others want it too, the clock tells nothing of it."""
+    try:
+        times = psutil.Process(process.pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _run(argv: list[str], log: Path, program: str, is_alone: bool, environment: dict[str, str]) -> None:
     """What the process does."""
+    # Readers are to be children of the run as they are behind a shell, and not of another such server.
+    multiprocessing.set_start_method(None, force=True)
     if is_alone:
         os.setpgid(0, 0)
     os.environ.update(environment)

@@ -104,7 +104,7 @@ def test_a_signal_to_the_whole_group_spares_the_readers(bench: Bench, started, n
 def test_readers_are_gone_afterwards(bench: Bench, started, numbers: list[int]) -> None:
     process = begin(bench, started, **ENDLESS, **READERS)
     parent, family = psutil.Process(process.pid), []
-    wait_until(lambda: family.extend(set(parent.children()) - set(family)) or len(family) >= 2, process)
+    wait_until(lambda: family.extend(set(parent.children(recursive=True)) - set(family)) or len(family) >= 2, process)
     for number in numbers:
         os.kill(process.pid, number)
         time.sleep(0.02)
