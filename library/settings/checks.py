@@ -110,8 +110,11 @@ def _prior_mistakes(settings: Settings) -> Iterator[str]:
         )
     if keeps_itself and settings.enable_wildcard and "{" in (settings.class_prompt or ""):
         yield "prior_preservation = self reads class_prompt as it stands; leave its choices in braces out."
-    if settings.prior_preservation == "pictures" and not pictures:
-        yield "prior_preservation = pictures has none; set reg_data_dir, or num_class_images to have some drawn."
+    if settings.prior_preservation in ("pictures", "distill") and not pictures:
+        yield (
+            f"prior_preservation = {settings.prior_preservation} has none; set reg_data_dir, or num_class_images to "
+            "have some drawn."
+        )
     if settings.num_class_images and settings.datasets:
         yield "num_class_images cannot be set with [[datasets]] tables; give the class a table of its own with is_reg."
     if settings.class_prompt and not (pictures or settings.prior_preservation or settings.instance_prompt):

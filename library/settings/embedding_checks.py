@@ -91,5 +91,8 @@ def _lonely_mistakes(settings: Settings) -> Iterator[str]:
             yield f"{name} is about a network, but embedding_only trains none; leave out one of them."
     if settings.save_model_as != DEFAULTS["save_model_as"]:
         yield "save_model_as is about a network's file; a word's are always .safetensors and .pt, so leave it out."
-    if settings.prior_preservation == "self":
-        yield "prior_preservation = self keeps nothing, as embedding_only leaves the model as it is; leave it out."
+    if settings.prior_preservation in ("self", "distill"):
+        yield (
+            f"prior_preservation = {settings.prior_preservation} keeps nothing, as embedding_only leaves the model as "
+            "it is; leave it out."
+        )

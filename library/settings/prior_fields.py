@@ -19,9 +19,10 @@ class PriorFields:
     )
     prior_preservation: str | None = option(
         None,
-        "What keeps the class as the base model draws it: pictures of it, or for class_prompt the base model's own "
-        "prediction (self); unset means pictures, where there are some.",
-        choices=("pictures", "self"),
+        "What keeps the class as the base model draws it: pictures of it (pictures), the base model's own prediction "
+        "of such pictures, which keeps its variety too (distill), or that for class_prompt, without any (self); unset "
+        "means pictures, where there are some.",
+        choices=("pictures", "distill", "self"),
     )
     num_class_images: int | None = option(
         None,

@@ -111,6 +111,7 @@ class Batches:
             weights=torch.tensor(weights).to(device, non_blocking=True),
             draws=[dataset.draw_seed(sample, part.epoch) for sample in part.samples],
             mask=mask,
+            of_class=[sample.is_reg for sample in part.samples],
             names=[str(sample.picture.path) for sample in part.samples],
             sizes=torch.tensor(sizes, dtype=torch.float32).to(device, non_blocking=True),
         )

@@ -70,7 +70,7 @@ def optimizer_bytes(model: Model, settings: Settings, device: torch.device) -> f
 
 def _resident(model: Model) -> list[nn.Module]:
     """The modules that stay on the device while training: a frozen text encoder leaves it once it has been read."""
-    held = model.prior.held if model.prior else ()
+    held = [each for keeper in (model.prior, model.teacher) if keeper for each in keeper.held]
     return [model.unet, *held, *(model.reader.encoders if model.reader.stays else [])]
 
 

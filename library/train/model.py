@@ -23,6 +23,7 @@ from library.train.networks import build_network
 from library.train.prior import SelfPrior, adapter_prior, whole_prior
 from library.train.rates import part_rates
 from library.train.results import AdapterResult, Result
+from library.train.teacher import Teacher, adapter_teacher, whole_teacher
 from library.train.text_cache import open_text_cache
 from library.train.whole import WholeModel
 
@@ -38,6 +39,7 @@ class Model:
     result: Result
     prior: SelfPrior | None = None
     mixed: bool = True
+    teacher: Teacher | None = None
 
     def number_format(self, compute: Compute) -> AbstractContextManager[object]:
         """Autocast where the model is `mixed`, that is where weights of float32 are computed with in half precision.
@@ -66,6 +68,7 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
         result: Result = ModelResult(settings, family, whole)
         learner = build_learner(settings, whole, rates, compute, steps)
         prior = whole_prior(settings, compute, reader, unet)
+        teacher = whole_teacher(settings, compute, reader, unet, captions)
     else:
         network = build_network(settings, family, learning) if learning else None
         encoders = {part: modules[part] for part in family.text_parts if part in modules}
@@ -78,9 +81,10 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
         if network and settings.scale_weight_norms:
             _limit(learner, network, settings.scale_weight_norms)
         prior = adapter_prior(settings, compute, reader, unet, network) if network else None
+        teacher = adapter_teacher(settings, reader, unet, network) if network else None
     make_ready(settings, unet, *(module for part, module in learning.items() if part != "unet"))
     mixed = settings.trains_whole or bool(settings.token_string) or not settings.fast_layers
-    return Model(family, unet, reader, learner, result, prior, mixed)
+    return Model(family, unet, reader, learner, result, prior, mixed, teacher)
 
 
 def _combined(settings: Settings, network: Network | None, word: NewWord | None) -> tuple[Learned, Result]:

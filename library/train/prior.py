@@ -18,6 +18,8 @@ from library.train.step import Batch, Objective, Question
 if TYPE_CHECKING:
     from library.train.model import Model
 
+Base = Callable[[], AbstractContextManager[nn.Module]]  # within it stands a UNet that predicts as the base does
+
 
 @dataclass(frozen=True)
 class SelfPrior:
@@ -30,7 +32,7 @@ class SelfPrior:
     prompt: str
     weight: float
     condition: Condition
-    base: Callable[[], AbstractContextManager[nn.Module]]
+    base: Base
     held: tuple[nn.Module, ...] = ()
 
     def losses(self, model: "Model", objective: Objective, batch: Batch, question: Question) -> Tensor:
@@ -57,31 +59,44 @@ def prior_texts(settings: Settings) -> list[str]:
 def adapter_prior(
     settings: Settings, compute: Compute, reader: TextReader, unet: nn.Module, network: Network
 ) -> SelfPrior | None:
-    """The prior of a run that trains adapters, if it asks for one: the base model is the model without them."""
+    """The prior of a run that trains adapters, if it asks for one."""
     if not _is_asked_for(settings):
         return None
+    with network.disabled():
+        return _prior_of(settings, compute, reader, adapter_base(unet, network))
+
+
+def whole_prior(settings: Settings, compute: Compute, reader: TextReader, unet: nn.Module) -> SelfPrior | None:
+    """The prior of a run that trains whole weights, if it asks for one; to be made before they change.
+
+    What the base's text encoders say is what they say now.
+    """
+    if not _is_asked_for(settings):
+        return None
+    base, *held = whole_base(compute, reader, unet)
+    return _prior_of(settings, compute, reader, base, *held)
+
+
+def adapter_base(unet: nn.Module, network: Network) -> Base:
+    """Where `unet` predicts, and text encoders read, as without the network."""
 
     @contextmanager
     def base() -> Iterator[nn.Module]:
         with network.disabled():
             yield unet
 
-    with network.disabled():
-        return _prior_of(settings, compute, reader, base)
+    return base
 
 
-def whole_prior(settings: Settings, compute: Compute, reader: TextReader, unet: nn.Module) -> SelfPrior | None:
-    """The prior of a run that trains whole weights, if it asks for one; to be made before they change.
+def whole_base(compute: Compute, reader: TextReader, unet: nn.Module) -> tuple[Base, *tuple[nn.Module, ...]]:
+    """The base model of a run whose UNet may learn as a whole, and what is held for it.
 
-    The base model is a UNet of its own in the number format of the run, unless `unet` itself is frozen, and what the
-    text encoders say now.
+    It is a UNet of its own in the number format of the run, unless `unet` itself is frozen.
     """
-    if not _is_asked_for(settings):
-        return None
     if not any(parameter.requires_grad for parameter in unet.parameters()):
-        return _prior_of(settings, compute, reader, lambda: nullcontext(unet))
+        return (lambda: nullcontext(unet),)
     frozen = reader.family.load_unet(compute.dtype).to(compute.device)
-    return _prior_of(settings, compute, reader, lambda: nullcontext(frozen), frozen)
+    return (lambda: nullcontext(frozen)), frozen
 
 
 def _is_asked_for(settings: Settings) -> bool:
@@ -92,7 +107,7 @@ def _prior_of(
     settings: Settings,
     compute: Compute,
     reader: TextReader,
-    base: Callable[[], AbstractContextManager[nn.Module]],
+    base: Base,
     *held: nn.Module,
 ) -> SelfPrior:
     """The prior, with the class prompt read by text encoders that are the base model's just now."""

@@ -22,7 +22,8 @@ class Batch:
     `weights` (batch,) holds each sample's share of the loss, 0 for padding; `draws` names each sample's random
     draws, so that they do not depend on where in which batch it stands. `mask` (batch, 1, height / 8, width / 8) in
     [0, 1] says how much each latent counts; without it all count fully. `sizes` (batch, 6) are those of
-    `Condition`, for families that are told of them. `names` are those of the pictures.
+    `Condition`, for families that are told of them. `names` are those of the pictures; `of_class`
+    says which are pictures of the class.
     """
 
     mean: Tensor
@@ -33,6 +34,7 @@ class Batch:
     mask: Tensor | None = None
     sizes: Tensor | None = None
     names: Sequence[str] = ()
+    of_class: Sequence[bool] = ()
 
 
 class Question(NamedTuple):

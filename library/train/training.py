@@ -54,6 +54,8 @@ class Training:
         model, objective = self.model, self.objective
         with model.number_format(self.compute):
             question = objective.question(model.family, batch)
+            if model.teacher:
+                question = model.teacher.instead(model.family, batch, question)
             condition = model.reader.read(batch.captions)
             losses = objective.losses(model.family, model.unet, batch, condition, question)
         yield losses

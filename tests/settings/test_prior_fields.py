@@ -31,7 +31,8 @@ def test_defaults() -> None:
         ("--prior_preservation pictures", "prior_preservation = pictures has none; set reg_data_dir, or"),
         ("--class_prompt dog", "class_prompt changes nothing by itself; set instance_prompt, num_class_images or"),
         ("--num_class_images 5 --class_prompt dog --reg_data_dir file", "reg_data_dir 'file' is a file"),
-        ("--prior_preservation mirror", "prior_preservation must be pictures or self, not 'mirror'"),
+        ("--prior_preservation distill", "prior_preservation = distill has none; set reg_data_dir, or"),
+        ("--prior_preservation mirror", "prior_preservation must be pictures, distill or self, not 'mirror'"),
         (
             "--prior_preservation self --class_prompt {dog|hound} --enable_wildcard",
             "prior_preservation = self reads class_prompt as it stands; leave its choices",
