@@ -33,26 +33,10 @@ def check_places(settings: Settings) -> None:
 
 
 def _try_out(folder: Path) -> None:
-    """Makes the folder or one in it, and takes away what it made. Raises OSError where that cannot be done."""
+    """Makes what is missing of the folder, in one of this process's own, and takes it away again. Raises OSError."""
     missing = []
     while not os.path.exists(folder):
-        missing.append(folder)
+        missing.append(folder.name)
         folder = folder.parent
-    made: list[Path] = []
-    try:
-        for each in reversed(missing):
-            each.mkdir(exist_ok=True)
-            made.append(each)
-        made.append(Path(tempfile.mkdtemp(prefix=".easel-", dir=missing[0] if missing else folder)))
-    finally:
-        for each in reversed(made):
-            _remove(each)
-
-
-def _remove(folder: Path) -> None:
-    """Takes an empty folder away; one that another process has begun to use stays."""
-    try:
-        folder.rmdir()
-    except OSError:
-        if not any(folder.iterdir()):
-            raise
+    with tempfile.TemporaryDirectory(prefix=".easel-", dir=folder) as own:
+        Path(own, *reversed(missing)).mkdir(parents=True, exist_ok=True)

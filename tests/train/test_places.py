@@ -1,6 +1,7 @@
 """Folders into which nothing can be written are found by trying, and trying leaves nothing."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,4 +41,12 @@ def test_the_cache_that_nobody_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="logging_dir"):
         check_places(told(tmp_path, logging_dir=tmp_path / "new" / ("a" * 300)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_try_at_once(tmp_path: Path) -> None:
+    """None takes away what another has made."""
+    settings = told(tmp_path, output_dir=tmp_path / "a" / "b" / "c")
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(check_places, [settings] * 200)) == [None] * 200
     assert not list(tmp_path.iterdir())
