@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 DEEPEST = 20  # tables and lists within each other; no file of ours needs more than five
@@ -9,22 +10,13 @@ DEEPEST = 20  # tables and lists within each other; no file of ours needs more t
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The tables of a TOML text."""
-    try:
-        document = tomllib.loads(text)
-    except RecursionError:
-        raise ValueError(_too_deep()) from None
-    _check(document)
-    return document
+    tables: dict[str, Any] = _parse(tomllib.loads, text)
+    return tables
 
 
 def parse_json(text: str) -> Any:
     """What a JSON text holds."""
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise ValueError(_too_deep()) from None
-    _check(document)
-    return document
+    return _parse(json.loads, text)
 
 
 def read_json(text: str | None) -> dict[str, Any]:
@@ -34,6 +26,16 @@ def read_json(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _parse(read: Callable[[str], Any], text: str) -> Any:
+    """What `read` makes of a text, checked."""
+    try:
+        document = read(text)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    _check(document)
+    return document
 
 
 def _check(document: Any) -> None:

@@ -18,13 +18,17 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL_DISK_WORDS = ("no space left", "os error 28", "disk quota exceeded", "inline_container.cc")
 
 
-
 def expanded(name: str) -> Path:
     """A path with ~ and ~user as the home folders that they stand for; as it is where there is no such user."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
         return Path(name)
+
+
+def is_endless(path: Path) -> bool:
+    """Whether this is a pipe or a device, which a reader would wait for without end."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

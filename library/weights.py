@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import pickle
-import stat
 import struct
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from library.documents import parse_json
 from library.errors import STUMBLES, InputError, blaming
-from library.files import write_atomically
+from library.files import is_endless, write_atomically
 
 Header = tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]]]
 
@@ -255,10 +254,10 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_kind(path: Path) -> None:
     """Raises InputError for a pipe or a device, which would be waited for without end."""
     try:
-        mode = path.stat().st_mode
+        path.stat()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: the file cannot be read ({getattr(error, 'strerror', None) or error}).") from None
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+    if is_endless(path):
         raise InputError(f"{path}: this is no file but a pipe or a device; copy what comes out of it into a file.")
 
 

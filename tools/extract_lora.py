@@ -8,7 +8,6 @@ python tools/extract_lora.py --base demo/model --tuned output/mine --algo lokr -
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,27 +89,21 @@ def shared_alpha(found: "Extracted") -> float:
 def metadata_of(settings: argparse.Namespace, base: "Family", found: "Extracted") -> dict[str, str]:
     """What the file says of itself."""
     from library.adapters.made import made_metadata
-    from library.adapters.metadata import TrainingFacts
+    from library.models.merging import made_facts
 
     ranks = {layer.rank for layer in found.layers.values()}
     alpha = shared_alpha(found)
     told = {"conv_dim": settings.conv_dim, "conv_alpha": alpha} if settings.conv_dim else {}
     if settings.algo == "lokr":
         told |= {"algo": "lokr", "factor": settings.factor}
-    facts = TrainingFacts(
+    facts = made_facts(
+        base,
         settings.output.stem,
-        base.base_name,
-        base_model_version=base.base_model_version,
-        architecture=base.architecture,
-        prediction_type=base.prediction_type,
-        zero_terminal_snr=base.zero_terminal_snr,
-        resolution=(base.default_size, base.default_size),
         base_hashes=base.base_hashes(),
         network_dim=max(ranks) if len(ranks) == 1 else None,
         network_alpha=alpha,
         network_module="lycoris.kohya" if settings.algo == "lokr" else "networks.lora",
         network_args=told,
-        finished_at=time.time(),
     )
     return made_metadata(facts, f"The difference of {base.base_name} and {Path(settings.tuned).name}.")
 

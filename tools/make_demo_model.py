@@ -1,6 +1,6 @@
 """Make the demo's base model: draw a picture world and train a small Stable Diffusion 1.5 on it from scratch.
 
-python tools/make_demo_model.py --output demo/model --work /tmp/demo_work --vae_minutes 33 --unet_minutes 83
+python tools/make_demo_model.py --output demo/model --work demo_work --vae_minutes 33 --unet_minutes 83
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -24,13 +25,9 @@ def race(contestants: Mapping[str, Step], device: torch.device, rounds: int, ste
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, step in contestants.items():
-            finish(device)
-            begun = time.perf_counter()
-            for each in range(steps):
-                step(number * steps + each)
-            finish(device)
+            taken = seconds(partial(_take, step, range(number * steps, (number + 1) * steps)), device)
             if number:
-                times[name].append((time.perf_counter() - begun) / steps * 1e3)
+                times[name].append(taken / steps * 1e3)
     return {name: Timing(median(found), None) for name, found in times.items()}
 
 
@@ -43,12 +40,12 @@ def alone(step: Step, device: torch.device, rounds: int, steps: int) -> Timing:
     return Timing(timing.ms, peak)
 
 
-def first_step(step: Step, device: torch.device) -> float:
-    """Seconds of a contestant's first step, with all that is made ready or compiled in it."""
-    finish(device)
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """How long some work takes, until the device has done all of it."""
+    _finish(device)
     begun = time.perf_counter()
-    step(0)
-    finish(device)
+    work()
+    _finish(device)
     return time.perf_counter() - begun
 
 
@@ -69,7 +66,12 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def finish(device: torch.device) -> None:
+def _take(step: Step, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        step(number)
+
+
+def _finish(device: torch.device) -> None:
     """Waits until the device has done all it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

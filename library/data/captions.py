@@ -1,7 +1,6 @@
 """Captions: read from the file beside a picture, and varied from epoch to epoch."""
 
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,6 +10,7 @@ from random import Random
 from library.data import wildcards
 from library.data.folders import Subset
 from library.errors import InputError
+from library.files import is_endless
 
 FALLBACK_EXTENSION = ".caption"
 
@@ -156,7 +156,7 @@ def _joined(tags: Iterable[list[str]], subset: Subset) -> str:
 
 def _read_text(path: Path) -> str | None:
     """The text of a file, or None where there is no file."""
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+    if is_endless(path):
         raise InputError(f"the caption {path} is no file; a pipe or a device would be waited for without end.")
     try:
         return path.read_bytes().decode("utf-8-sig")

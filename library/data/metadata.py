@@ -7,6 +7,7 @@ from typing import Any
 
 from library.documents import parse_json
 from library.errors import InputError
+from library.files import is_endless
 from library.log import warn
 
 
@@ -62,7 +63,7 @@ def read_metadata(file: Path, folder: Path, endings: Sequence[str], separator: s
 
 def _entries(file: Path) -> Iterator[tuple[str, Any]]:
     """(place in the file, what stands there) for each picture: a line, or a name and what is said of it."""
-    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
+    if is_endless(file):
         raise InputError(f"the metadata {file} cannot be read: it is a pipe or a device.")
     try:
         text = file.read_text(encoding="utf-8-sig")

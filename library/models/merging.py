@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +73,9 @@ def merged_unet(family: Family, shares: Sequence[Share], dtype: torch.dtype) -> 
     return unet, len(changed)
 
 
-def model_metadata(family: Family, title: str, how: str, merged_from: str | None = None) -> dict[str, str]:
-    """What the file of a model says of itself that was made of `family`: in a sentence how, and of what."""
-    facts = TrainingFacts(
+def made_facts(family: Family, title: str, **more: Any) -> TrainingFacts:
+    """What a file that no training made says of the model that it is of or for; `more` are further facts."""
+    return TrainingFacts(
         title,
         family.base_name,
         base_model_version=family.base_model_version,
@@ -83,10 +83,15 @@ def model_metadata(family: Family, title: str, how: str, merged_from: str | None
         prediction_type=family.prediction_type,
         zero_terminal_snr=family.zero_terminal_snr,
         resolution=(family.default_size, family.default_size),
-        network_module=None,
         finished_at=time.time(),
+        **more,
     )
-    return made_metadata(facts, how) | ({"modelspec.merged_from": merged_from} if merged_from else {})
+
+
+def model_metadata(family: Family, title: str, how: str, merged_from: str | None = None) -> dict[str, str]:
+    """What the file of a model says of itself that was made of `family`: in a sentence how, and of what."""
+    metadata = made_metadata(made_facts(family, title, network_module=None), how)
+    return metadata | ({"modelspec.merged_from": merged_from} if merged_from else {})
 
 
 def _changes(

@@ -1,6 +1,7 @@
-"""A base model on a device, ready to draw many pictures with any adapters: what tools/generate.py works with."""
+"""A base model on a device, ready to draw many pictures with any adapters, for sheets and grids."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -67,6 +68,15 @@ class Studio:
         """InputError for a file of an adapter that does not fit the model."""
         load_adapters([(path, 0.0) for path in files], self._modules, self._layers)
 
+    @contextmanager
+    def wearing(self, worn: Worn) -> Iterator[None]:
+        """Within it the model has these adapters in its weights."""
+        merged = load_adapters(worn, self._modules, self._layers)
+        try:
+            yield
+        finally:
+            merged.restore()
+
     def draw(
         self,
         prompts: Sequence[Prompt],
@@ -79,16 +89,13 @@ class Studio:
 
         Those that can be drawn in one batch are; tags of LoRAs in the prompts are passed over, being `worn`.
         """
-        merged = load_adapters(worn, self._modules, self._layers)
-        try:
+        with self.wearing(worn):
             plain = [replace(prompt, text=read_tags(prompt.text)[0]) for prompt in prompts]
             with borrowed(self.painter.text_encoders, self.device):
                 guidances = self.painter.read(plain, clip_skip, self.device, self.dtype, max_token_length)
             for numbers in batches(plain, guidances, self.ways.batch_size):
                 chosen = [plain[number] for number in numbers], [guidances[number] for number in numbers]
                 yield from zip(numbers, self._draw_batch(*chosen, start), strict=True)
-        finally:
-            merged.restore()
 
     def _draw_batch(
         self, prompts: Sequence[Prompt], guidances: Sequence[Guidance], start: Start | None

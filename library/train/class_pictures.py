@@ -6,7 +6,6 @@ They are the prior-preservation set of DreamBooth (Ruiz et al. 2022, arXiv 2208.
 import gc
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +32,7 @@ from library.train.data import cache_folder, open_datasets
 from library.train.facts import told_identity
 from library.train.networks import build_network
 from library.train.rates import part_rates
-from library.train.state import DamagedState, load_state, own_states
+from library.train.resume import saved_state
 from library.train.vae import open_vae
 
 DRAWN = re.compile(r"class_(\d{5,})\.png")
@@ -75,7 +74,7 @@ def _look_ahead(settings: Settings, family: Family) -> None:
     Whether a state was made with the same pictures shows when they are there.
     """
     if settings.resume:
-        _check_state(settings, family)
+        saved_state(settings, told_identity(settings, family))
     rates = part_rates(settings, family.text_parts)
     if settings.trains_whole or not any(part in rates for part in ("unet", *family.text_parts)):
         return
@@ -85,18 +84,6 @@ def _look_ahead(settings: Settings, family: Family) -> None:
     if "unet" in rates:
         modules["unet"] = family.load_unet(torch.float32)
     build_network(settings, family, {part: module for part, module in modules.items() if part in rates})
-
-
-def _check_state(settings: Settings, family: Family) -> None:
-    """Refuses the state to go on from where other settings made it; of a damaged one "auto" takes the one before."""
-    identity = told_identity(settings, family)
-    if settings.resume != "auto":
-        load_state(Path(str(settings.resume)), identity)
-        return
-    for folder in own_states(settings.output_dir, settings.output_name):
-        with suppress(DamagedState):
-            load_state(folder, identity)
-            return
 
 
 def _look_into(root: Path) -> tuple[Path, list[Path]]:

@@ -8,9 +8,9 @@ from torch import nn
 
 from library.errors import InputError
 from library.settings import Settings
+from library.settings.network_args import told_arguments
 from library.train.embedding import PART
 from library.train.learned import Learned
-from library.train.results import network_arguments
 
 PLUS = " plus"  # of the name of the faster group of a part, as in sd-scripts
 TIMES = " x"  # and of one whose rate is multiplied
@@ -23,7 +23,7 @@ def loraplus_ratios(settings: Settings, parts: Sequence[str]) -> dict[str, float
 
     Raises InputError for a value that is no number above 0.
     """
-    given = {name: _ratio(name, text) for name, text in network_arguments(settings).items() if is_loraplus(name)}
+    given = {name: _ratio(name, text) for name, text in told_arguments(settings).items() if is_loraplus(name)}
     ratios = {}
     for part in parts:
         name = OWN["unet" if part == "unet" else "text_encoder"]

@@ -73,7 +73,7 @@ def whole_prior(settings: Settings, compute: Compute, reader: TextReader, unet: 
     """
     if not _is_asked_for(settings):
         return None
-    base, *held = whole_base(compute, reader, unet)
+    base, held = whole_base(compute, reader, unet)
     return _prior_of(settings, compute, reader, base, *held)
 
 
@@ -88,15 +88,15 @@ def adapter_base(unet: nn.Module, network: Network) -> Base:
     return base
 
 
-def whole_base(compute: Compute, reader: TextReader, unet: nn.Module) -> tuple[Base, *tuple[nn.Module, ...]]:
+def whole_base(compute: Compute, reader: TextReader, unet: nn.Module) -> tuple[Base, tuple[nn.Module, ...]]:
     """The base model of a run whose UNet may learn as a whole, and what is held for it.
 
     It is a UNet of its own in the number format of the run, unless `unet` itself is frozen.
     """
     if not any(parameter.requires_grad for parameter in unet.parameters()):
-        return (lambda: nullcontext(unet),)
+        return (lambda: nullcontext(unet)), ()
     frozen = reader.family.load_unet(compute.dtype).to(compute.device)
-    return (lambda: nullcontext(frozen)), frozen
+    return (lambda: nullcontext(frozen)), (frozen,)
 
 
 def _is_asked_for(settings: Settings) -> bool:

@@ -48,7 +48,7 @@ class AdapterResult:
             network_dim=None if settings.dim_from_weights else settings.network_dim,
             network_alpha=self.network.alpha,
             network_dropout=settings.network_dropout,
-            network_args={**kind.told, **network_arguments(settings)},
+            network_args={**kind.told, **told_arguments(settings)},
         )
         dtype, layout = SAVE_DTYPES[settings.save_precision], settings.save_model_as
         save_adapter(path, self.network.export(), training_metadata(facts), dtype, layout)
@@ -61,8 +61,3 @@ class AdapterResult:
 def size_of(settings: Settings, tensors: Iterable[Tensor]) -> int:
     """Bytes of a file of these tensors, with metadata of usual length."""
     return METADATA_BYTES + sum(each.numel() for each in tensors) * SAVE_DTYPES[settings.save_precision].itemsize
-
-
-def network_arguments(settings: Settings) -> dict[str, str]:
-    """`network_args` as names and values."""
-    return told_arguments(settings)

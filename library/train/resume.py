@@ -22,7 +22,7 @@ def find_state(settings: Settings, plan: Plan, identity: Mapping[str, Any]) -> S
     """
     if not settings.resume:
         return None
-    found = _newest(settings, identity) if settings.resume == "auto" else _named(Path(settings.resume), identity)
+    found = saved_state(settings, identity)
     if found is None:
         say(f"resume: there is no state of {settings.output_name} in {settings.output_dir} yet; starting anew.")
         return None
@@ -40,7 +40,11 @@ def find_state(settings: Settings, plan: Plan, identity: Mapping[str, Any]) -> S
     return state
 
 
-def _named(folder: Path, identity: Mapping[str, Any]) -> tuple[Path, State]:
+def saved_state(settings: Settings, identity: Mapping[str, Any]) -> tuple[Path, State] | None:
+    """The state to go on from with its folder, or None; see `find_state`. A part of the identity may be asked for."""
+    if settings.resume == "auto":
+        return _newest(settings, identity)
+    folder = Path(str(settings.resume))
     return folder, load_state(folder, identity)
 
 

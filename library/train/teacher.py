@@ -62,9 +62,9 @@ def whole_teacher(
     """
     if settings.prior_preservation != "distill":
         return None
-    base, *held = whole_base(compute, reader, unet)
+    base, held = whole_base(compute, reader, unet)
     if not reader.trained:
-        return Teacher(base, reader, tuple(held))
+        return Teacher(base, reader, held)
     before = TextReader(reader.family, settings, compute, trained=False)
     before.learn_by_heart(captions)
     return Teacher(base, before, (*held, *(before.encoders if before.stays else ())))

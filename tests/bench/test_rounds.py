@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from library.bench.rounds import alone, first_step, race, table
+from library.bench.rounds import alone, race, seconds, table
 
 CPU = torch.device("cpu")
 
@@ -30,8 +30,8 @@ def test_one_alone() -> None:
     assert alone(lambda _: time.sleep(0.01), CPU, rounds=2, steps=1).ms >= 10
 
 
-def test_the_first_step_counts_what_is_made_ready_in_it() -> None:
-    assert first_step(lambda _: time.sleep(0.02), CPU) >= 0.02
+def test_work_counts_until_it_is_done() -> None:
+    assert seconds(lambda: time.sleep(0.02), CPU) >= 0.02
 
 
 def test_the_table_lines_up() -> None:

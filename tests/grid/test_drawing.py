@@ -9,9 +9,9 @@ import torch
 
 from library.adapters.merged import load_adapters
 from library.errors import InputError
-from library.grid import drawing
 from library.grid.axes import Spec
 from library.grid.drawing import Manner, draw_all
+from library.models import studio
 from library.models.drawing import Painter
 from library.models.family import open_family
 from library.models.prompts import Prompt
@@ -33,7 +33,7 @@ def test_pictures_are_those_drawn_one_by_one(tmp_path: Path, monkeypatch) -> Non
     ]
     events = []
     monkeypatch.setattr(
-        drawing, "load_adapters", lambda files, *rest: events.append(files) or load_adapters(files, *rest)
+        studio, "load_adapters", lambda files, *rest: events.append(files) or load_adapters(files, *rest)
     )
     found = {each.number: each for each in draw_all(specs, families, Manner("no"))}
     assert sorted(found) == list(range(8)) and all(each.seconds > 0 for each in found.values())

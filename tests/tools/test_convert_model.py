@@ -102,9 +102,14 @@ def test_pickles_are_read_and_nothing_else_in_them(tmp_path: Path, monkeypatch) 
     assert same(file, tmp_path / "b.safetensors")
 
 
+def model_and_lora(folder: Path) -> tuple[Path, Path]:
+    """A toy model and a LoRA for it."""
+    model = write_toy(folder / "model", "sd1")
+    return model, write_lora(folder / "lora.safetensors", model)
+
+
 def test_loras_are_merged_as_merge_lora_does(tmp_path: Path, monkeypatch, capsys) -> None:
-    model = write_toy(tmp_path / "model", "sd1")
-    lora = write_lora(tmp_path / "lora.safetensors", model)
+    model, lora = model_and_lora(tmp_path)
     output = tmp_path / "merged"
     words = ["--to", "diffusers", "--lora", f"{lora}:0.5"]
     assert run(monkeypatch, convert_model, model, output, *words) == 0
@@ -115,8 +120,7 @@ def test_loras_are_merged_as_merge_lora_does(tmp_path: Path, monkeypatch, capsys
 
 
 def test_a_graph_with_the_lora_in_it(tmp_path: Path, monkeypatch, capsys) -> None:
-    model = write_toy(tmp_path / "model", "sd1")
-    lora = write_lora(tmp_path / "lora.safetensors", model)
+    model, lora = model_and_lora(tmp_path)
     output = tmp_path / "unet.onnx"
     words = ["--to", "onnx", "--lora", f"{lora}:0.5"]
     assert run(monkeypatch, convert_model, model, output, *words) == 0

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from library.adapters.metadata import TrainingFacts
+from library.settings.network_args import told_arguments
 from library.train.model import build_model
-from library.train.results import AdapterResult, network_arguments
+from library.train.results import AdapterResult
 from library.weights import load_tensors, read_header
 
 
@@ -44,5 +45,5 @@ def test_the_layout_of_diffusers(written) -> None:
 
 
 def test_arguments(settings_of) -> None:
-    told = network_arguments(settings_of(network_args=["conv_dim=4", "loraplus_lr_ratio=16"]))
+    told = told_arguments(settings_of(network_args=["conv_dim=4", "loraplus_lr_ratio=16"]))
     assert told == {"conv_dim": "4", "loraplus_lr_ratio": "16"}
