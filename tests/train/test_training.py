@@ -33,7 +33,8 @@ def train(settings_of, compute, tiny):
         settings = settings_of(**plain, max_grad_norm=0)
         learner = build_learner(settings, tiny, part_rates(settings), compute, 4)
         reader = SimpleNamespace(read=lambda captions: Condition(torch.zeros(1)))
-        model = SimpleNamespace(family=None, unet=tiny.matrices["unet"], reader=reader, learner=learner, prior=prior, teacher=None)
+        model = SimpleNamespace(family=None, unet=tiny.matrices["unet"], reader=reader, learner=learner)
+        model.prior, model.teacher = prior, None
         model.number_format = lambda compute: nullcontext()
         training = Training(model, None, Objective(), None, compute, seed)
         parts = [SimpleNamespace(draws=draws, captions=[], names=["a.png"] * len(draws)) for draws in batches]
