@@ -7,35 +7,35 @@ from peft import LoraConfig
 from peft.tuners.lora import Conv2d, Linear
 from torch import Tensor, nn
 
+from library.frozen import frozen_linear
+
 
 class SidePath(torch.autograd.Function):
     """y = x W' + b + s (x A') B', for x (..., inputs), W (outputs, inputs), A (rank, inputs), B (outputs, rank).
 
     The product is added into the base layer's own output, and only x and x A' are kept for the backward pass:
     dB = s dY' (x A'), dA = s (dY B)' x, dx = dY W + s (dY B) A. Plain autograd also keeps (or at least makes) the
-    product, its multiple and the sum. W and b are frozen. A and B may be of a higher precision than x, and are
-    rounded to it, as autocast does.
+    product, its multiple and the sum. W and b are those of the frozen linear layer `base`. A and B may be of a higher
+    precision than x, and are rounded to it, as autocast does.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, base: Any, down: Tensor, up: Tensor, scaling: float) -> Tensor:
         """The layer's output, (..., outputs), in the format of x."""
-        rows = x.reshape(-1, x.shape[-1])
-        y = nn.functional.linear(rows, weight, bias)
+        rows, frozen = x.reshape(-1, x.shape[-1]), frozen_linear(base)
+        y = frozen.ahead(rows) if frozen else nn.functional.linear(rows, base.weight, base.bias)
         inner = rows @ down.to(x.dtype).t()
         y.addmm_(inner, up.to(x.dtype).t(), alpha=scaling)
-        ctx.save_for_backward(rows, inner, weight, down, up)
-        ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], weight.shape[0])
+        ctx.save_for_backward(rows, inner, down, up)
+        ctx.base, ctx.scaling, ctx.shape = base, scaling, x.shape
+        return y.view(*x.shape[:-1], up.shape[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of x, A and B; none for x where nothing below it learns."""
-        rows, inner, weight, down, up = ctx.saved_tensors
-        dy = gradient.reshape(-1, weight.shape[0])
+        rows, inner, down, up = ctx.saved_tensors
+        dy = gradient.reshape(-1, up.shape[0])
         near = up.to(dy.dtype)
         # With beta = 0 the first operand gives its shape alone: a product and its multiple in one operation.
         d_inner = torch.addmm(inner, dy, near, beta=0, alpha=ctx.scaling)
@@ -43,8 +43,10 @@ class SidePath(torch.autograd.Function):
         d_down = (d_inner.t() @ rows).to(down.dtype)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = (dy @ weight).addmm_(d_inner, down.to(dy.dtype)).view(ctx.shape)
-        return dx, None, None, d_down, d_up, None
+            frozen = frozen_linear(ctx.base)
+            dx = frozen.back(dy, rows.shape) if frozen else dy @ ctx.base.weight
+            dx = dx.addmm_(d_inner, down.to(dy.dtype)).view(ctx.shape)
+        return dx, None, d_down, d_up, None
 
 
 class FusedLinear(Linear):
@@ -56,8 +58,8 @@ class FusedLinear(Linear):
             answer: Tensor = super().forward(x, *args, **kwargs)
             return answer
         (name,) = self.active_adapters
-        base, down, up = self.get_base_layer(), self.lora_A[name].weight, self.lora_B[name].weight
-        fused: Tensor = SidePath.apply(x, base.weight, base.bias, down, up, self.scaling[name])
+        down, up = self.lora_A[name].weight, self.lora_B[name].weight
+        fused: Tensor = SidePath.apply(x, self.get_base_layer(), down, up, self.scaling[name])
         return fused
 
 

@@ -65,9 +65,7 @@ class LearningFields:
     learning_rate_te1: float | None = option(
         None, "The first text encoder's own rate; unset means text_encoder_lr, or learning_rate_te.", low=0
     )
-    learning_rate_te2: float | None = option(
-        None, "The same of the second text encoder, which XL alone has.", low=0
-    )
+    learning_rate_te2: float | None = option(None, "The same of the second text encoder, which XL alone has.", low=0)
     optimizer_type: str = option(
         "AdamW",
         "The optimizer; also the dotted name of any class, such as torch.optim.RAdam.",
@@ -94,8 +92,9 @@ class TrainingFields:
     )
     fast_layers: bool = option(
         True,
-        "Computes each LoRA layer in one piece, and the model in the run's number format throughout; false takes "
-        "PEFT's layers and torch's autocast, as other trainers do.",
+        "Computes each LoRA layer in one piece, the model in the run's number format throughout, and on a CPU wide "
+        "frozen layers from copies of their weights in the order of its kernels; false takes PEFT's layers and torch's "
+        "autocast, as other trainers do.",
     )
     compile: str = option(
         "no",

@@ -10,6 +10,7 @@ from torch import nn
 from library.adapters.network import Network
 from library.adapters.norms import limit_norms
 from library.device import Compute
+from library.frozen import use_frozen_layers
 from library.models.family import Family
 from library.settings import Settings
 from library.train.captions import TextReader
@@ -83,6 +84,9 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
         prior = adapter_prior(settings, compute, reader, unet, network) if network else None
         teacher = adapter_teacher(settings, reader, unet, network) if network else None
     make_ready(settings, unet, *(module for part, module in learning.items() if part != "unet"))
+    if settings.fast_layers and settings.compile == "no":
+        held = [each for keeper in (prior, teacher) if keeper for each in keeper.held]
+        use_frozen_layers([*modules.values(), *held], compute.world_size)
     mixed = settings.trains_whole or bool(settings.token_string) or not settings.fast_layers
     return Model(family, unet, reader, learner, result, prior, mixed, teacher)
 

@@ -9,6 +9,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+import library.frozen
 from library.adapters.fused import FusedLinear, SidePath, use_fused_layers
 
 SHAPES = [(5, 12), (2, 7, 12), (2, 3, 4, 12), (0, 12)]
@@ -53,8 +54,12 @@ def base() -> nn.Module:
     return Tiny()
 
 
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradients_are_those_of_peft(base: nn.Module, shape: tuple[int, ...]) -> None:
+def test_gradients_are_those_of_peft(
+    base: nn.Module, shape: tuple[int, ...], frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library.frozen, "WIDE", 1)
     x, own = (torch.randn(shape, generator=torch.Generator().manual_seed(2)).requires_grad_() for _ in range(2))
     expected, found = gradients(adapted(base, False), x), gradients(adapted(base, True), own)
     assert expected.keys() == found.keys() and len(found) == 5
@@ -68,8 +73,9 @@ def test_gradients_are_right_by_finite_differences() -> None:
         torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
         for shape in ((2, 3, 6), (5, 6), (5,), (2, 6), (5, 2))
     )
-    learning = [each.requires_grad_() for each in (x, down, up)]
-    assert torch.autograd.gradcheck(lambda a, b, c: SidePath.apply(a, weight, bias, b, c, 0.7), learning)
+    learning, base = [each.requires_grad_() for each in (x, down, up)], nn.Linear(6, 5)
+    base.weight, base.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+    assert torch.autograd.gradcheck(lambda a, b, c: SidePath.apply(a, base, b, c, 0.7), learning)
 
 
 def test_nothing_is_computed_for_inputs_that_do_not_learn(base: nn.Module) -> None:

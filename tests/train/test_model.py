@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+import library.frozen
 from library.adapters.metadata import save_adapter
 from library.device import DTYPES
+from library.frozen import FrozenLayer
 from library.settings import read_settings
 from library.train.model import build_model
-from tests.runs import WHOLE
+from tests.runs import WHOLE, largest_difference
 
 
 @pytest.fixture
@@ -130,3 +133,27 @@ def test_a_network_may_be_named(build_whole) -> None:
 def test_checkpointing_of_all_weights(build_whole) -> None:
     model = build_whole(gradient_checkpointing=True, train_text_encoder=True)
     assert model.unet.is_gradient_checkpointing and model.reader.encoders[0].is_gradient_checkpointing
+
+
+def packed(module: nn.Module) -> int:
+    """How many layers compute with copies of their weights."""
+    return sum(isinstance(each.forward, FrozenLayer) for each in module.modules())
+
+
+def test_frozen_layers_are_packed_where_something_else_learns(build, build_whole, monkeypatch) -> None:
+    monkeypatch.setattr(library.frozen, "WIDE", 8)
+    model = build()
+    assert packed(model.unet) > 100 and packed(model.reader.encoders[0]) > 10
+    for plain in ({"fast_layers": False}, {"compile": "regional"}):
+        assert packed(build(**plain).unet) == 0
+    whole = build_whole(prior_preservation="self", class_prompt="creature", instance_prompt="sks creature")
+    assert packed(whole.unet) == 0 and packed(whole.prior.held[0]) > 100
+
+
+@pytest.mark.parametrize("kind", [{}, {"network_module": "lycoris.kohya", "network_args": ["algo=lokr", "conv_dim=4"]}])
+def test_the_same_is_learned_with_packed_weights(bench, monkeypatch, kind: dict) -> None:
+    expected = bench.at("plain").train(**kind)
+    monkeypatch.setattr(library.frozen, "WIDE", 8)
+    learned = bench.at("packed").train(**kind)
+    assert bench.at("packed").losses() == pytest.approx(bench.at("plain").losses(), rel=1e-5)
+    assert 0 < largest_difference(learned, expected) < 0.01  # not zero: sums are rounded in another order
