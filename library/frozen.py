@@ -7,7 +7,7 @@ autograd's own convolution keeps its inputs, though only a weight that learns wo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psutil
@@ -16,19 +16,21 @@ from torch import Tensor, nn
 
 SHARE = 3  # of the machine's memory, one part in so many may hold copies
 WIDE = 256  # inputs and outputs; with fewer a copy gains less than a call from Python costs
+BOTH = ("ahead", "back")  # for the forward pass, and for the backward pass
 
 
-def use_frozen_layers(modules: Iterable[nn.Module], processes: int = 1) -> None:
+def use_frozen_layers(modules: Iterable[nn.Module], copies: Sequence[str] = BOTH, processes: int = 1) -> None:
     """Has the wide convolutions and linear layers of `modules` that do not learn computed by a `FrozenLayer`.
 
     Their classes, weights and names stay. On a GPU nothing is changed, nor where the copies of all would take more
-    than this process's part of a third of the machine's memory; so it is the same in every run on a machine.
+    than this process's part of a third of the machine's memory; so it is the same in every run on a machine. Models
+    that only draw need one of the two `copies`.
     """
     found = [frozen for module in modules for layer in module.modules() if (frozen := _frozen(layer))]
-    size = sum(2 * each.weight.nbytes for each in found)
+    size = sum(len(copies) * each.weight.nbytes for each in found)
     if size <= psutil.virtual_memory().total / SHARE / processes:
         for each in found:
-            each.pack()
+            each.pack(copies)
             each.layer.forward = each
 
 
@@ -85,10 +87,10 @@ class FrozenLayer(ABC):
         weight: Tensor = self.layer.weight
         return weight
 
-    def pack(self) -> None:
-        """Makes both copies."""
-        self._copy("ahead")
-        self._copy("back")
+    def pack(self, copies: Sequence[str]) -> None:
+        """Makes these copies now; others are made when they are needed."""
+        for name in copies:
+            self._copy(name)
 
     def ahead(self, x: Tensor) -> Tensor:
         """The layer's output, without autograd; the plain one for tensors without data, by which memory is counted."""

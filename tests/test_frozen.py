@@ -143,11 +143,19 @@ def test_copies_take_a_third_of_the_machine_at_most(monkeypatch) -> None:
     def is_packed(memory: int, processes: int = 1) -> bool:
         monkeypatch.setattr(library.frozen.psutil, "virtual_memory", lambda: SimpleNamespace(total=memory))
         layer = nn.Linear(32, 32).requires_grad_(False)
-        use_frozen_layers([layer], processes)
+        use_frozen_layers([layer], processes=processes)
         return isinstance(layer.forward, FrozenLayer)
 
     assert is_packed(3 * size) and is_packed(6 * size, 2)
     assert not is_packed(3 * size - 3) and not is_packed(3 * size, 2)
+
+
+def test_one_copy_will_do(monkeypatch) -> None:
+    monkeypatch.setattr(library.frozen.psutil, "virtual_memory", lambda: SimpleNamespace(total=3 * 4 * 32 * 32))
+    layer = nn.Linear(32, 32).requires_grad_(False)
+    use_frozen_layers([layer], ["ahead"])
+    assert list(layer.forward._copies) == ["ahead"]
+    assert answers(layer, torch.randn(1, 32))[1].shape == (1, 32)  # the other is made when it is needed
 
 
 def test_without_onednn_nothing_is_changed(monkeypatch) -> None:

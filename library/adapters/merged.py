@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from library.adapters.changes import Change, read_changes
@@ -34,14 +35,16 @@ class Merged:
             bias = module.bias
             self._replace(bias, sum((factor * each.to(bias.device).float() for factor, each in biases), bias.float()))
 
+    @torch.no_grad()
     def _replace(self, parameter: nn.Parameter, values: Tensor) -> None:
         self._before.append((parameter, parameter.detach().clone()))
-        parameter.data.copy_(values)
+        parameter.copy_(values)
 
+    @torch.no_grad()
     def restore(self) -> None:
         """The weights as they were before, bit for bit."""
         for weight, before in self._before:
-            weight.data.copy_(before)
+            weight.copy_(before)
         self._before.clear()
 
 
@@ -111,9 +114,7 @@ def can_carry(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Conv2d) or is_norm(module)
 
 
-def _say_missing(
-    found: Mapping[str, Change], layers: Mapping[str, Mapping[str, str]], name: str
-) -> None:
+def _say_missing(found: Mapping[str, Change], layers: Mapping[str, Mapping[str, str]], name: str) -> None:
     parts = {part_of(stem) for stem in found}
     wanted = [stem for part, chosen in layers.items() if part in parts for stem in chosen.values()]
     missing = [stem for stem in wanted if stem not in found]

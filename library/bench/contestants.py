@@ -69,7 +69,7 @@ def ours(settings: Settings, family: Family, compute: Compute, size: int) -> Ste
         learned = build_network(settings, family, {"unet": unet})
         result = AdapterResult(settings, learned)
     learner = build_learner(settings, learned, rates, compute, 1000)
-    make_ready(settings, unet)
+    make_ready(settings, compute, unet)
     reader: Any = Fixed(random_condition(family, unet, compute.device))
     model = Model(family, unet, reader, learner, result, None, settings.trains_whole or not settings.fast_layers)
     nothing: Any = SimpleNamespace()

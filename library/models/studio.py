@@ -14,6 +14,7 @@ from torch import nn
 from library.adapters.merged import load_adapters
 from library.device import start_compute
 from library.errors import InputError
+from library.frozen import use_frozen_layers
 from library.log import warn
 from library.models.drawing import Painter, Start, borrowed
 from library.models.embeddings import Embedding, put_on
@@ -62,6 +63,8 @@ class Studio:
         self.painter = Painter(family, vae, encoders, unet)
         if ways.compiled:
             unet.compile()
+        elif not ways.low_memory:
+            use_frozen_layers([unet], ["ahead"])
         self._is_proven = not ways.compiled
 
     def check(self, files: Sequence[Path]) -> None:

@@ -83,10 +83,10 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
             _limit(learner, network, settings.scale_weight_norms)
         prior = adapter_prior(settings, compute, reader, unet, network) if network else None
         teacher = adapter_teacher(settings, reader, unet, network) if network else None
-    make_ready(settings, unet, *(module for part, module in learning.items() if part != "unet"))
-    if settings.fast_layers and settings.compile == "no":
+    make_ready(settings, compute, unet, *(module for part, module in learning.items() if part != "unet"))
+    if settings.fast_layers:
         held = [each for keeper in (prior, teacher) if keeper for each in keeper.held]
-        use_frozen_layers([*modules.values(), *held], compute.world_size)
+        use_frozen_layers(held, ["ahead"], compute.world_size)
     mixed = settings.trains_whole or bool(settings.token_string) or not settings.fast_layers
     return Model(family, unet, reader, learner, result, prior, mixed, teacher)
 
@@ -114,8 +114,11 @@ def learning_dtype(settings: Settings, compute: Compute) -> torch.dtype:
     return compute.dtype
 
 
-def make_ready(settings: Settings, *modules: nn.Module) -> None:
-    """Lets parts that gradients go through keep as much for them as the settings say, and has them compiled."""
+def make_ready(settings: Settings, compute: Compute, *modules: nn.Module) -> None:
+    """Lets parts that gradients go through keep as much for them as the settings say, and has them compiled.
+
+    What is not compiled and does not learn computes by `library.frozen`.
+    """
     for module in modules:
         module.train()
         if settings.gradient_checkpointing and hasattr(module, "enable_gradient_checkpointing"):
@@ -124,4 +127,6 @@ def make_ready(settings: Settings, *modules: nn.Module) -> None:
             # transformers gave it another name in 5.23.
             old = getattr(module, "gradient_checkpointing_enable", None)
             getattr(module, "activation_checkpointing_enable", old)({"use_reentrant": False})
+    if settings.fast_layers and settings.compile == "no":
+        use_frozen_layers(modules, processes=compute.world_size)
     compile_model(settings, *modules)

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+import library.frozen
 from library.errors import InputError
-from library.models.family import Condition, open_family
+from library.frozen import FrozenLayer
+from library.models.family import Condition, Family, open_family
 from library.models.guidance import Guidance
 from library.models.prompts import Prompt
 from library.models.studio import Studio, Ways, batches
@@ -24,6 +27,18 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def guidance(chunks: int = 1) -> Guidance:
     return Guidance(Condition(torch.zeros(2, 75 * chunks + 2, 8)), (5.0,))
+
+
+def write_lora(family: Family, path: Path) -> None:
+    """A LoRA of rank 2 on every adaptable layer of the UNet, with random matrices."""
+    torch.manual_seed(0)
+    unet, tensors = family.load_unet(torch.float32), {}
+    for name, stem in family.adapter_layers(unet, "unet").items():
+        outputs, inputs, *kernel = unet.get_submodule(name).weight.shape
+        tensors[f"{stem}.lora_down.weight"] = torch.randn(2, inputs, *kernel) / 10
+        tensors[f"{stem}.lora_up.weight"] = torch.randn(outputs, 2, *(1 for _ in kernel)) / 10
+        tensors[f"{stem}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
 
 
 def test_neighbours_that_are_alike_are_drawn_together() -> None:
@@ -45,6 +60,22 @@ def test_batches_and_low_memory_change_no_picture(model: Path) -> None:
     for number, picture in plain.items():
         assert np.abs(np.asarray(picture).astype(int) - np.asarray(together[number])).max() <= 2
     assert len({picture.tobytes() for picture in plain.values()}) == 4
+
+
+def test_packed_weights_follow_the_adapters(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = open_family(str(model))
+    lora = tmp_path / "lora.safetensors"
+    write_lora(family, lora)
+    plain = Studio(family, Ways("no"))
+    monkeypatch.setattr(library.frozen, "WIDE", 8)
+    packed = Studio(family, Ways("no"))
+    assert any(isinstance(each.forward, FrozenLayer) for each in packed.painter.unet.modules())
+    pictures = [
+        [np.asarray(dict(studio.draw(PROMPTS[:1], worn))[0]).astype(int) for studio in (plain, packed)]
+        for worn in ([], [(lora, 1.0)], [])
+    ]
+    assert max(np.abs(right - found).max() for right, found in pictures) <= 2
+    assert np.abs(pictures[1][0] - pictures[0][0]).max() > 5
 
 
 def test_a_unet_that_cannot_be_compiled_draws_uncompiled(
