@@ -1,4 +1,4 @@
-"""Measure training steps against a plain loop of PEFT, diffusers and autocast, on models of random weights.
+"""Measure training and drawing against a plain loop of PEFT, diffusers and autocast, on models of random weights.
 
 python tools/benchmark.py --json benchmark.json           true sizes: SD 1.5 at 512, SDXL at 1024; wants a GPU
 python tools/benchmark.py --small --json benchmark.json   scaled down, in a few minutes on a CPU
@@ -23,7 +23,9 @@ SMALL_ROUNDS, ROUNDS, STEPS = 9, 5, 10
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The settings, checked."""
-    parser = argument_parser("Measure training steps against a plain loop of PEFT, diffusers and autocast.")
+    parser = argument_parser(
+        "Measure training against a plain loop of PEFT and diffusers, and drawing against its pipeline."
+    )
     parser.add_argument("--small", action="store_true", help="a UNet of SD 1.5's structure, scaled down for a CPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--only", metavar="WORDS", help="the rows with these words in their names, such as 'b1 lora'")

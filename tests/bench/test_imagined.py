@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
-from library.bench.imagined import imagine, random_unet
+from library.bench.imagined import imagine, random_weights
 from library.models.layout import usual_config
 
 SMALL_UNET = 60e6  # numbers, about
@@ -25,7 +26,7 @@ def test_weights_keep_numbers_in_range() -> None:
 
 def test_the_same_seed_gives_the_same_weights() -> None:
     config = usual_config("sd1", "unet") | {"block_out_channels": (32, 32, 32, 32)}
-    first, again, other = random_unet(config), random_unet(config), random_unet(config, seed=1)
+    first, again, other = (random_weights(UNet2DConditionModel, config, seed) for seed in (0, 0, 1))
     assert all(torch.equal(value, again[key]) for key, value in first.items())
     assert any(not torch.equal(value, other[key]) for key, value in first.items())
 
@@ -34,5 +35,13 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_all_families_can_be_imagined(name: str) -> None:
     family = imagine(name)
     assert family.name == name
-    with pytest.raises(LookupError, match="only the UNet"):
-        family.load_vae(torch.float32)
+    with pytest.raises(LookupError, match="only the UNet and the VAE"):
+        family.load_text_encoders(torch.float32)
+
+
+def test_the_small_vae_decodes() -> None:
+    family = imagine("sd1", small=True)
+    vae = family.load_vae(torch.float32)
+    with torch.no_grad():
+        pixels = family.decode_latents(vae, torch.randn(1, 4, 8, 8))
+    assert pixels.shape == (1, 3, 64, 64) and pixels.isfinite().all() and pixels.std() > 1e-3

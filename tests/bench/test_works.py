@@ -12,9 +12,14 @@ def test_rows_and_names() -> None:
         "small sd1 256 b4 lora",
         "small sd1 256 b1 dreambooth",
         "small sd1 256 b4 dreambooth",
+        "small sd1 256 b1 draw 10 steps",
     ]
-    assert {work.name for work in works_of(small=False)} >= {"sd1 512 b1 lora", "sdxl 1024 b4 dreambooth"}
-    assert len(works_of(small=False)) == 8
+    assert {work.name for work in works_of(small=False)} >= {
+        "sd1 512 b1 lora",
+        "sdxl 1024 b4 dreambooth",
+        "sd1 512 b1 draw 50 steps",
+    }
+    assert len(works_of(small=False)) == 9
 
 
 def test_settings_say_what_learns() -> None:
