@@ -20,7 +20,7 @@ SAMPLER = "euler"
 
 def our_pictures(settings: Settings, family: Family, compute: Compute, size: int, steps: int) -> Step:
     """Draws the picture of a seed as `tools/generate.py` does once it has read the words."""
-    unet, vae, condition = _parts(family, compute)
+    unet, vae, condition = _parts(family, compute, torch.float32)
     if settings.compile != "no":
         unet.compile()
     else:
@@ -37,11 +37,9 @@ def our_pictures(settings: Settings, family: Family, compute: Compute, size: int
 
 def pipeline_pictures(settings: Settings, family: Family, compute: Compute, size: int, steps: int) -> Step:
     """The same with diffusers' pipeline."""
-    unet, vae, condition = _parts(family, compute)
+    unet, vae, condition = _parts(family, compute, compute.dtype)
     scheduler = EulerDiscreteScheduler.from_config(family.configs()["scheduler"])
-    pipeline: Any = StableDiffusionPipeline(
-        vae.to(compute.dtype), None, None, unet, scheduler, None, None, requires_safety_checker=False
-    )
+    pipeline: Any = StableDiffusionPipeline(vae, None, None, unet, scheduler, None, None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     negative, positive = condition.hidden.to(compute.dtype).split(1)
 
@@ -59,8 +57,8 @@ def pipeline_pictures(settings: Settings, family: Family, compute: Compute, size
     return draw
 
 
-def _parts(family: Family, compute: Compute) -> tuple[Any, Any, Condition]:
-    """UNet and VAE, and what text encoders might say to no words and to some."""
+def _parts(family: Family, compute: Compute, decodes: torch.dtype) -> tuple[Any, Any, Condition]:
+    """UNet and VAE, the latter in the format `decodes`, and what text encoders might say to no words and to some."""
     unet = family.load_unet(compute.dtype).to(compute.device)
     said = random_condition(family, unet, compute.device).hidden
-    return unet, family.load_vae(torch.float32).to(compute.device), Condition(torch.cat([said.flip(1), said]))
+    return unet, family.load_vae(decodes).to(compute.device), Condition(torch.cat([said.flip(1), said]))
