@@ -41,7 +41,7 @@ def test_the_file_and_the_table(quick, capsys, monkeypatch, tmp_path: Path) -> N
     assert len(content["rows"]) == 5 and quick == [(9, 1)] * 5
     assert all(row.keys() >= {"work", "ours_ms", "reference_ms", "ratio", "peak_gb"} for row in content["rows"])
     assert content["rows"][0]["ratio"] == 1.2 and content["precision"] == "no" and content["torch"]
-    assert len(printed.splitlines()) == 5 and "small sd1 256 b1 lora" in printed
+    assert len(printed.splitlines()) == 6 and "small sd1 256 b1 lora" in printed
 
 
 def test_rows_can_be_chosen(quick, capsys, monkeypatch) -> None:
