@@ -42,7 +42,8 @@ def frozen_linear(layer: nn.Module) -> "FrozenLinear | None":
 def _frozen(layer: nn.Module) -> "FrozenLayer | None":
     """A plain convolution or linear layer that does not learn as a `FrozenLayer`, if that gains anything."""
     learns = any(each.requires_grad for each in layer.parameters(recurse=False))
-    if type(layer) not in (nn.Linear, nn.Conv2d) or learns or not _is_worth_packing(layer.weight):
+    is_own = type(layer) in (nn.Linear, nn.Conv2d) and not isinstance(layer.forward, FrozenLayer)
+    if not is_own or learns or not _is_worth_packing(layer.weight):
         return None
     if not isinstance(layer, nn.Conv2d):
         return FrozenLinear(layer)
@@ -76,7 +77,7 @@ class FrozenLayer(ABC):
 
     def __call__(self, x: Tensor) -> Tensor:
         """The layer's output, in the format of x; the layer's own, where it learns by now or autocast is on."""
-        if self.weight.requires_grad or torch.is_autocast_enabled("cpu") or x.dtype != self.weight.dtype:
+        if self.weight.requires_grad or torch.is_autocast_enabled(x.device.type) or x.dtype != self.weight.dtype:
             return self._plain(x)
         product: Tensor = _Product.apply(x, self)
         return product

@@ -26,6 +26,8 @@ ADAPTERS = {
 }
 # Those whose files are plain LoRA, and those that have no rank to be scaled by.
 PLAIN_LORA = ("lora", "lora_fa", "dylora", "pissa")
+# Those that never look at the frozen weight, so that it may be kept in few bits.
+BLIND = ("lora", "lora_fa", "dylora", "loha", "lokr")
 UNSCALED = ("ia3", "full", "oft", "boft")
 # Which layers learn, as LyCORIS calls the choices: in module paths of the UNet, and of the text encoders, if any.
 _TRANSFORMERS, _BLOCKS = r"\.attentions\.\d+\.", r"\.(resnets|downsamplers|upsamplers)\.\d+\."

@@ -80,25 +80,19 @@ class PictureFields:
     )
     skip_unreadable: bool = option(False, "Goes on without unreadable pictures instead of ending the run.")
     cache_latents: bool = option(True, "Encodes each picture once with the VAE and keeps the result.")
-    cache_variants: int = option(
-        4, "How many random crops and colours of each picture are kept in the cache.", low=1
-    )
+    cache_variants: int = option(4, "How many random crops and colours of each picture are kept in the cache.", low=1)
     vae_batch_size: int = option(1, "Pictures that the VAE encodes at a time.", low=1)
     cache_dir: Path | None = option(
         None, "Where cached latents lie; unset means easel in the user's cache folder ($XDG_CACHE_HOME)."
     )
-    max_data_loader_n_workers: int = option(
-        0, "Processes that read pictures; 0 reads them in the trainer.", low=0
-    )
+    max_data_loader_n_workers: int = option(0, "Processes that read pictures; 0 reads them in the trainer.", low=0)
 
 
 @dataclass(frozen=True)
 class BucketFields:
     """Buckets: pictures of one shape are trained together."""
 
-    enable_bucket: bool = option(
-        True, "Sorts pictures into sizes near their own shape instead of cropping to one."
-    )
+    enable_bucket: bool = option(True, "Sorts pictures into sizes near their own shape instead of cropping to one.")
     min_bucket_reso: int = option(
         256, "The shortest side of a bucket in pixels, in whole steps; never above the resolution.", low=64
     )
@@ -126,9 +120,7 @@ class CaptionFields:
         "{{ and }} are plain braces.",
     )
     shuffle_caption: bool = option(False, "Shuffles the tags of a caption anew in each epoch.")
-    keep_tokens: int = option(
-        0, "How many tags at the front stay in place when tags are shuffled or dropped.", low=0
-    )
+    keep_tokens: int = option(0, "How many tags at the front stay in place when tags are shuffled or dropped.", low=0)
     keep_tokens_separator: str | None = option(
         None,
         "A mark in the caption before which tags stay in place, instead of counting them by keep_tokens.",
@@ -139,9 +131,7 @@ class CaptionFields:
         None,
         "Words put in front of every caption that lacks them; dropped captions and regularisation go without.",
     )
-    caption_dropout_rate: float = option(
-        0.0, "The part of samples that train with an empty caption.", low=0, high=1
-    )
+    caption_dropout_rate: float = option(0.0, "The part of samples that train with an empty caption.", low=0, high=1)
     caption_dropout_every_n_epochs: int = option(
         0, "Every so many epochs all captions are empty; 0 means never.", low=0
     )
@@ -177,15 +167,9 @@ class ValidationFields:
         low=0,
         high=0.9,
     )
-    validation_seed: int | None = option(
-        None, "The seed that chooses the held-out pictures; unset means seed.", low=0
-    )
-    validate_every_n_steps: int | None = option(
-        None, "Validates every so many steps.", low=1, zero_is_unset=True
-    )
-    validate_every_n_epochs: int | None = option(
-        None, "Validates every so many epochs.", low=1, zero_is_unset=True
-    )
+    validation_seed: int | None = option(None, "The seed that chooses the held-out pictures; unset means seed.", low=0)
+    validate_every_n_steps: int | None = option(None, "Validates every so many steps.", low=1, zero_is_unset=True)
+    validate_every_n_epochs: int | None = option(None, "Validates every so many epochs.", low=1, zero_is_unset=True)
     max_validation_steps: int | None = option(
         None, "The most batches that one validation uses; unset means all.", low=1, zero_is_unset=True
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from library.lookup import ADAPTER_ARGUMENTS, PLAIN_LORA, PRESETS, UNSCALED, find_name, nearest
+from library.lookup import ADAPTER_ARGUMENTS, BLIND, PLAIN_LORA, PRESETS, UNSCALED, find_name, nearest
 from library.settings.compat import is_off
 from library.settings.convert import listed
 from library.settings.fields import DEFAULTS, Settings
@@ -76,6 +76,8 @@ def argument_mistakes(settings: Settings) -> Iterator[str]:
 def network_mistakes(settings: Settings) -> Iterator[str]:
     """What a kind of adapter cannot do."""
     kind = settings.network_module
+    if settings.quantize_base != "no":
+        yield from _quantised_mistakes(settings)
     if settings.trains_whole:
         return
     if settings.network_preset and settings.network_layers:
@@ -85,6 +87,17 @@ def network_mistakes(settings: Settings) -> Iterator[str]:
         yield f"save_model_as = diffusers has no place for {kind} or norms; leave it out, or choose {plain}."
     if settings.dim_from_weights and kind != "lora":
         yield "dim_from_weights is for network_module = lora; set network_dim instead."
+
+
+def _quantised_mistakes(settings: Settings) -> Iterator[str]:
+    asked = f"quantize_base = {settings.quantize_base}"
+    if settings.trains_whole:
+        yield f"{asked} is for weights that do not learn, and here all do; name a network_module, or leave it out."
+    elif settings.network_module not in BLIND:
+        needs = f"network_module = {settings.network_module} needs the frozen weights whole"
+        yield f"{asked}: {needs}; choose {listed(BLIND)}, or leave quantize_base out."
+    if settings.compile != "no":
+        yield f"{asked} and compile = {settings.compile} cannot be combined; leave one of them out."
 
 
 def idle_network_settings(settings: Settings) -> Iterator[str]:

@@ -119,16 +119,12 @@ def _foreign(given: Given) -> str | None:
     return f"'{given.name}' is not a setting{hint}"
 
 
-def _read_dataset_config(
-    given: Given | None, tables: dict[str, Any], source: str
-) -> tuple[dict[str, Any], str]:
+def _read_dataset_config(given: Given | None, tables: dict[str, Any], source: str) -> tuple[dict[str, Any], str]:
     """The dataset tables and their file's name: those that `given` names, or else those of --config."""
     if given is None or given.raw == "":
         return tables, source
     if tables:
-        raise InputError(
-            f"{given.where}: dataset_config cannot be set, because {source} has [[datasets]] too."
-        )
+        raise InputError(f"{given.where}: dataset_config cannot be set, because {source} has [[datasets]] too.")
     source = str(given.raw)
     document = read_document(expanded(source))
     complaints = []

@@ -103,6 +103,12 @@ class TrainingFields:
         choices=("no", "regional", "full"),
         aliases={"false": "no", "true": "regional"},
     )
+    quantize_base: str = option(
+        "no",
+        "Keeps the UNet's wide linear layers in 8 bits (int8) or 4 (nf4) while a LoRA learns, for GPUs with little "
+        "memory; each step takes longer.",
+        choices=("no", "int8", "nf4"),
+    )
     seed: int = option(42, "Where all random choices come from.", low=0, high=2**63 - 1)
     skip_nonfinite_steps: int = option(
         0,

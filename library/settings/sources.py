@@ -35,9 +35,7 @@ def read_command_line(argv: list[str]) -> tuple[list[Given], list[str]]:
         elif options:
             options[-1][1].append(word)
         else:
-            complaints.append(
-                f"command line: '{word}' belongs to no option; settings are written --name value."
-            )
+            complaints.append(f"command line: '{word}' belongs to no option; settings are written --name value.")
     given = []
     for name, words in options:
         try:
@@ -61,9 +59,7 @@ def _option(name: str, words: list[str]) -> Given:
             raise ValueError(f"{name} needs a value.")
         return Given(name, True, "command line")
     if len(words) > 1 and name in RULES and hint not in SEVERAL_WORDS:
-        raise ValueError(
-            f"{name} takes one value, not {len(words)}: {' '.join(words)}; put quotes around spaces."
-        )
+        raise ValueError(f"{name} takes one value, not {len(words)}: {' '.join(words)}; put quotes around spaces.")
     return Given(name, words[0] if len(words) == 1 else words, "command line")
 
 

@@ -15,9 +15,7 @@ UNSET = "unset"
 
 def settings_table() -> str:
     """A Markdown table of every setting for each group: name, default, sentence."""
-    blocks = [
-        _markdown("Files of settings.", [(f"`{name}`", "", text) for name, text in FILE_OPTIONS.items()])
-    ]
+    blocks = [_markdown("Files of settings.", [(f"`{name}`", "", text) for name, text in FILE_OPTIONS.items()])]
     for group in GROUPS.values():
         rows = [(f"`{f.name}`", _code(f.default), _sentences(RULES[f.name])) for f in fields(group)]
         blocks.append(_markdown(_title(group), rows))

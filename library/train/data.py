@@ -110,9 +110,7 @@ def encode_pictures(settings: Settings, datasets: Sequence[Dataset], vae: Vae, c
     return Caches(latents, masks)
 
 
-def _overflows(
-    settings: Settings, datasets: Sequence[Dataset], vae: Vae, cache: LatentCache, compute: Compute
-) -> bool:
+def _overflows(settings: Settings, datasets: Sequence[Dataset], vae: Vae, cache: LatentCache, compute: Compute) -> bool:
     """Encodes what is missing; true if that cannot be done in half precision."""
     share = (compute.rank, compute.world_size)
     with tqdm(desc="encoding pictures", unit="view", disable=not compute.is_main, leave=False, delay=1) as bar:

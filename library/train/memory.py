@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from library.data.epochs import Shape
 from library.device import Compute
 from library.optim.optimizers import build_optimizer
+from library.quantised import quantised_bytes
 from library.settings import Settings
 from library.train.model import Model
 from library.train.tape import record
@@ -29,7 +30,12 @@ def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, shapes
         fixed = psutil.Process().memory_info().rss
     else:
         lasting = [each for module in _resident(model) for each in (*module.parameters(), *module.buffers())]
-        fixed = sum(each.nbytes for each in (*lasting, *averages) if each.device.type != "cpu")
+        # A weight that is kept in few bits has left one number behind, which only looks like many.
+        fixed = quantised_bytes(model.unet) + sum(
+            min(each.nbytes, each.untyped_storage().nbytes())
+            for each in (*lasting, *averages)
+            if each.device.type != "cpu"
+        )
     largest = max(shapes, key=lambda shape: shape.size[0] * shape.size[1] * shape.batch_size)
     moving = optimizer_bytes(model, settings, compute.device) + _passing(model, compute, settings, largest)
     return (fixed + moving) / 1e9

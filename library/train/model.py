@@ -12,6 +12,7 @@ from library.adapters.norms import limit_norms
 from library.device import Compute
 from library.frozen import use_frozen_layers
 from library.models.family import Family
+from library.quantised import quantise
 from library.settings import Settings
 from library.train.captions import TextReader
 from library.train.compiling import compile_model
@@ -61,7 +62,10 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
     cache = open_text_cache(settings, family, compute)
     reader = TextReader(family, settings, compute, trained, cache, dtype if trained else None)
     reader.learn_by_heart(captions)
-    unet = family.load_unet(dtype if "unet" in rates else compute.dtype).to(compute.device)
+    unet = family.load_unet(dtype if "unet" in rates else compute.dtype)
+    if settings.quantize_base != "no":
+        quantise(unet, settings.quantize_base, compute.device)
+    unet.to(compute.device)
     modules = {"unet": unet, **(dict(zip(family.text_parts, reader.load(), strict=True)) if trained else {})}
     learning = {part: module for part, module in modules.items() if part in rates}
     if settings.trains_whole:

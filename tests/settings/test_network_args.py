@@ -65,6 +65,22 @@ network_args = ["conv_dim=4", "conv_alpha=1", "dropout=0.1", "algo={}", "block_s
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--network_module dora", "quantize_base = nf4: network_module = dora needs the frozen weights whole; choose"),
+        ("--network_module full", "needs the frozen weights whole"),
+        ("--compile regional", "quantize_base = nf4 and compile = regional cannot be combined"),
+    ],
+)
+def test_what_few_bits_cannot_do(words: str, told: str, complaints) -> None:
+    assert any(told in sentence for sentence in complaints("--quantize_base", "nf4", *words.split()))
+
+
+def test_what_few_bits_can_do(read) -> None:
+    assert read("--quantize_base", "int8", "--network_module", "lokr").quantize_base == "int8"
+
+
+@pytest.mark.parametrize(
     ("algorithm", "kind"),
     [
         ("locon", "lora"),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import library.frozen
+import library.quantised
 from library.adapters.metadata import save_adapter
 from library.device import DTYPES
 from library.frozen import FrozenLayer
@@ -157,3 +158,14 @@ def test_the_same_is_learned_with_packed_weights(bench, monkeypatch, kind: dict)
     learned = bench.at("packed").train(**kind)
     assert bench.at("packed").losses() == pytest.approx(bench.at("plain").losses(), rel=1e-5)
     assert 0 < largest_difference(learned, expected) < 0.01  # not zero: sums are rounded in another order
+
+
+@pytest.mark.parametrize("format", ["int8", "nf4"])
+@pytest.mark.parametrize("kind", [{}, {"network_dropout": 0.1}, {"network_module": "loha"}, {"fast_layers": False}])
+def test_a_lora_learns_on_few_bits(bench, monkeypatch, format: str, kind: dict) -> None:
+    expected = bench.at("plain").train(**kind)
+    monkeypatch.setattr(library.quantised, "WIDE", 8)
+    learned = bench.at("few").train(**kind, quantize_base=format, sample_every_n_steps=2)
+    assert learned.keys() == expected.keys() and all(each.isfinite().all() for each in learned.values())
+    losses, usual = bench.at("few").losses(), bench.at("plain").losses()
+    assert losses == pytest.approx(usual, rel=0.05) and losses != usual
