@@ -8,7 +8,7 @@ import torch
 from library.adapters.metadata import save_adapter
 from library.device import DTYPES
 from library.settings import read_settings
-from library.train.model import build_model
+from library.train.model import build_model, keep_less
 from tests.runs import WHOLE
 
 
@@ -130,3 +130,11 @@ def test_a_network_may_be_named(build_whole) -> None:
 def test_checkpointing_of_all_weights(build_whole) -> None:
     model = build_whole(gradient_checkpointing=True, train_text_encoder=True)
     assert model.unet.is_gradient_checkpointing and model.reader.encoders[0].is_gradient_checkpointing
+
+
+def test_what_gradients_go_through_may_keep_less_later(build_whole) -> None:
+    for changes, count in (({}, 1), ({"train_text_encoder": True}, 2)):
+        model = build_whole(**changes)
+        assert len(model.learning()) == count and model.learning()[0] is model.unet and model.channels == 4
+        keep_less(*model.learning())
+        assert all(each.is_gradient_checkpointing for each in model.learning())
