@@ -16,22 +16,28 @@ def main(argv: list[str] | None = None) -> int:
     from library.train.base import open_base
     from library.train.class_pictures import prepare_class_pictures
     from library.train.dry_run import describe_run
+    from library.train.fitting import fit_memory
     from library.train.job import arrange, encode_job, plan_job
     from library.train.model import build_model
     from library.train.places import check_places
     from library.train.rates import check_learning
     from library.train.run import run
+    from library.train.sharding import check_sharding
 
     # ---- device and processes
-    compute = start_compute(settings.mixed_precision)
+    compute = start_compute(settings.mixed_precision, may_shard=settings.trains_whole)
 
     # ---- folders, optimizer and base model, looked at before anything is loaded or written
     check_places(settings)
     check_learning(settings, compute.world_size)
+    check_sharding(settings, compute)
     family = open_base(settings)
 
     # ---- pictures of the class, drawn by the base model where they are asked for
     settings = prepare_class_pictures(settings, family, compute)
+
+    # ---- with memory = "auto", what makes the run fit into the device's memory
+    settings = fit_memory(settings, family, compute)
 
     # ---- pictures, captions, the steps they make, and the state to go on from
     job = plan_job(settings, family, compute)

@@ -4,6 +4,7 @@ floor 4   bench/       how fast a step of training is, against a plain loop of t
 floor 3   train/       base data plan job batches step loop model state events outputs results preview validation report
                        what learns: learner learned whole embedding; class_pictures prior ema
                        what keeps a run safe: health places room saves; and rates objective
+                       what it takes: memory tape remedies probe fitting; sharding
           prepare/     what preprocess/ does: crops captions tags masks reports
           grid/        pictures over two or three axes, as one picture and one page
           scoring/     drawn pictures against the training pictures and their prompts, by open_clip

@@ -16,7 +16,7 @@ DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 MEMORY_REMEDIES = (
     "the memory is full; lower train_batch_size or resolution, set gradient_checkpointing and cache_latents, "
-    "use mixed_precision fp16 or bf16, or choose optimizer_type AdamW8bit."
+    "use mixed_precision fp16 or bf16, choose optimizer_type AdamW8bit, or let memory = auto choose."
 )
 NUMBER_REMEDIES = (
     "the numbers left their range; lower the learning rate, or set mixed_precision to bf16 or no."
@@ -51,7 +51,8 @@ def run_program(main: Callable[[], int]) -> NoReturn:
         status = FAILED
     except Exception as error:
         if is_full_memory(error):
-            _complain(_with_remedy(str(error).partition("\n")[0], MEMORY_REMEDIES))
+            remedy = " ".join(getattr(error, "__notes__", [])) or MEMORY_REMEDIES
+            _complain(_with_remedy(str(error).partition("\n")[0], remedy))
         elif is_full_disk(error):
             where = getattr(error, "filename", None)
             _complain(_with_remedy(f"{where}" if where else "", DISK_REMEDIES))

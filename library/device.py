@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import psutil
@@ -20,9 +20,10 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Caching and previews happen while other processes wait, so they may wait for long.
 PATIENCE = timedelta(hours=6)
 
+FSDP = "ACCELERATE_USE_FSDP"
 # Words by which accelerate's launcher says how a model is to be split among the processes.
 SPLITTERS = {
-    "ACCELERATE_USE_FSDP": "FSDP",
+    FSDP: "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron",
 }
@@ -34,7 +35,8 @@ TRANSFER = 1 << 26  # numbers that go to the other processes at once
 class Compute:
     """Where this process computes, and which of how many it is.
 
-    `dtype` is that of frozen weights and activations; trained weights stay in float32.
+    `dtype` is that of frozen weights and activations; trained weights stay in float32. Where a process `shards`, it
+    holds slices of a model whose weights learn.
     """
 
     device: torch.device
@@ -42,11 +44,17 @@ class Compute:
     rank: int
     world_size: int
     state: PartialState
+    shards: bool = False
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes the files and speaks."""
         return self.rank == 0
+
+    @property
+    def alone(self) -> "Compute":
+        """This process as if there were no others, for what must not leave them waiting where it fails."""
+        return replace(self, rank=0, world_size=1, shards=False)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision for a forward pass; nothing where all is float32."""
@@ -108,18 +116,20 @@ def _pieces(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         yield piece
 
 
-def start_compute(mixed_precision: str) -> Compute:
+def start_compute(mixed_precision: str, may_shard: bool = False) -> Compute:
     """Finds the device and, behind a launcher, the other processes.
 
     Without a GPU several processes talk by gloo on the CPU. A launcher that promised several processes of which
     each believes to be alone is refused: they would write the same files. So is one that asks for what would be
-    passed over in silence.
+    passed over in silence: FSDP is there where all weights learn (`may_shard`).
     """
-    for word, name in SPLITTERS.items():
-        if os.environ.get(word, "").lower() in ("1", "true"):
+    asked = [word for word in SPLITTERS if os.environ.get(word, "").lower() in ("1", "true")]
+    for word in asked:
+        if word != FSDP or not may_shard:
             raise InputError(
-                f"the launcher asks for {name}, which splits a model among the processes; here each process holds it "
-                "whole. Start with --config_file configs/accelerate/ddp.yaml, or with plain python."
+                f"the launcher asks for {SPLITTERS[word]}, which splits a model among the processes; here each process "
+                "holds it whole, but for FSDP in train_dreambooth.py without a network. Start with --config_file "
+                "configs/accelerate/ddp.yaml, or with plain python."
             )
     on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
     expected = int(os.environ.get("WORLD_SIZE", "1"))
@@ -130,7 +140,10 @@ def start_compute(mixed_precision: str) -> Compute:
             f"the launcher started {expected} processes, but accelerate sees {state.num_processes}: "
             "start with `accelerate launch --multi_gpu --num_processes N` (it serves CPUs too) or with plain python."
         )
-    return Compute(state.device, DTYPES[mixed_precision], state.process_index, state.num_processes, state)
+    # Beside others accelerate calls it cpu:0, which tensors without data take for another device than cpu.
+    device = torch.device("cpu") if state.device.type == "cpu" else state.device
+    shards = bool(asked) and expected > 1
+    return Compute(device, DTYPES[mixed_precision], state.process_index, state.num_processes, state, shards)
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -156,6 +169,14 @@ def peak_memory_gb(device: torch.device) -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def memory_room_gb(device: torch.device) -> float:
+    """The memory that this process holds or could get now, in GB; of a CPU's free memory its share."""
+    if device.type == "cuda":
+        return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) / 1e9
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return (psutil.Process().memory_info().rss + psutil.virtual_memory().available / sharing) / 1e9
 
 
 def free_memory(device: torch.device) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
 import train_dreambooth
 import train_network
@@ -45,6 +46,18 @@ def arguments(config: Path, folder: Path) -> list[str]:
     options = ON_THE_DEMO | (OF_A_CLASS if "class_prompt" in config.read_text(encoding="utf-8") else {})
     options |= {name: str(path) for name, path in places.items()}
     return [f"--config={config}", *(f"--{name}={value}" for name, value in options.items())]
+
+
+LAUNCHERS = {"ddp": "MULTI_GPU", "fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_accelerate_reads_its_files(name: str) -> None:
+    """As its launcher does; a key that it does not know would be an error."""
+    config = load_config_from_file(str(ROOT / "configs" / "accelerate" / f"{name}.yaml"))
+    assert config.distributed_type == LAUNCHERS[name] and config.num_processes == 2
+    assert config.mixed_precision == "no" and config.use_cpu is False
+    assert {path.stem for path in (ROOT / "configs" / "accelerate").iterdir()} == set(LAUNCHERS)
 
 
 def test_there_is_one_for_each_use() -> None:

@@ -1,13 +1,14 @@
 """Where is computed, in which numbers, and by how many."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 
 from library import device
-from library.device import Compute, free_memory, peak_memory_gb, pick_device, start_compute
+from library.device import Compute, free_memory, memory_room_gb, peak_memory_gb, pick_device, start_compute
 from library.errors import InputError
 
 
@@ -106,3 +107,28 @@ def test_a_device_by_its_name() -> None:
     for name in ("cuda:99", "toaster"):
         with pytest.raises(InputError, match=f"--device {name}: there is no such device"):
             pick_device(name)
+
+
+def test_room_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held and what is free, of which each process of a machine has its share."""
+    held = psutil.Process().memory_info().rss / 1e9
+    cpu, whole = torch.device("cpu"), psutil.virtual_memory().total / 1e9
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8e9))
+    assert held < memory_room_gb(cpu) - 7.5 < held + 1 < whole
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert held < memory_room_gb(cpu) - 1.5 < held + 1
+
+
+def test_one_of_several_alone() -> None:
+    several = replace(start_compute("no"), rank=1, world_size=2, shards=True)
+    assert (several.alone.rank, several.alone.world_size, several.alone.shards) == (0, 1, False)
+
+
+def test_shards_only_where_all_weights_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(device.FSDP, "true")
+    assert start_compute("no", may_shard=True).shards is False, "one process has nobody to share with"
+    with pytest.raises(InputError, match="asks for FSDP"):
+        start_compute("no")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(InputError, match="asks for DeepSpeed"):
+        start_compute("no", may_shard=True)

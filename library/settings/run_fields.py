@@ -87,6 +87,12 @@ class TrainingFields:
     )
     gradient_accumulation_steps: int = option(1, "Batches that one step learns from.", low=1)
     gradient_checkpointing: bool = option(False, "Computes activations twice to save memory.")
+    memory: str = option(
+        "as_set",
+        "With auto, where the run is predicted to take more memory than is free: turns on gradient_checkpointing, then "
+        "takes the optimizer in 8 bits, then cuts batches that are accumulated, until it fits, and says so.",
+        choices=("as_set", "auto"),
+    )
     mixed_precision: str = option(
         "no", "The number format of the computation.", choices=("no", "fp16", "bf16"), aliases={"fp32": "no"}
     )

@@ -72,6 +72,12 @@ class TextReader:
             encoder.to("cpu")
         free_memory(self.compute.device)
 
+    def stay(self) -> None:
+        """Has the encoders on the device for good, as where they cannot learn everything by heart."""
+        self.stays = True
+        for encoder in self.load():
+            encoder.to(self.compute.device)
+
     def read(self, captions: Sequence[str]) -> Condition:
         """The condition of a batch: hidden states (batch, tokens, width), and what else the family needs."""
         if self.trained:

@@ -32,7 +32,7 @@ from library.train.data import cache_folder, open_datasets
 from library.train.facts import told_identity
 from library.train.networks import build_network
 from library.train.rates import part_rates
-from library.train.resume import saved_state
+from library.train.resume import as_resumed, saved_state
 from library.train.vae import open_vae
 
 DRAWN = re.compile(r"class_(\d{5,})\.png")
@@ -74,7 +74,8 @@ def _look_ahead(settings: Settings, family: Family) -> None:
     Whether a state was made with the same pictures shows when they are there.
     """
     if settings.resume:
-        saved_state(settings, told_identity(settings, family))
+        same = as_resumed(settings)
+        saved_state(same, told_identity(same, family))
     rates = part_rates(settings, family.text_parts)
     if settings.trains_whole or not any(part in rates for part in ("unet", *family.text_parts)):
         return

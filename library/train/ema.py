@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from library.train.learned import Learned
+from library.train.sharding import take_over
 
 PREFIX = "average "  # of its tensors' names in a state
 
@@ -16,7 +17,7 @@ class Ema:
 
     def __init__(self, learned: Learned, decay: float, device: torch.device) -> None:
         self.decay = decay
-        self._weights = {
+        self._weights: dict[str, Tensor] = {
             f"{PREFIX}{part} {number}": weight
             for part in learned.layers
             for number, weight in enumerate(learned.parameters(part))
@@ -54,7 +55,11 @@ class Ema:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
         for name, average in self._averages.items():
-            average.copy_(state[name])
+            take_over(average, state[name])
+
+    def tables(self) -> list[dict[str, Tensor]]:
+        """Where weights and averages are kept, by name."""
+        return [self._weights, self._averages]
 
     @property
     def averages(self) -> list[Tensor]:

@@ -71,12 +71,13 @@ class Events:
 
     def at_resume(self, step: int) -> None:
         """Finishes what the run may have been killed in: states beside the one that it goes on from, and clearing."""
-        if not self.training.compute.is_main:
-            return
-        missing = [path for path in self._due(step) if not state_folder(path).exists()]
-        if self.settings.save_state:
-            self._save_states(missing, step)
-        self.outputs.clear()
+        with self.training.model.learner.gathered():
+            if not self.training.compute.is_main:
+                return
+            missing = [path for path in self._due(step) if not state_folder(path).exists()]
+            if self.settings.save_state:
+                self._save_states(missing, step)
+            self.outputs.clear()
 
     def at_stop(self, step: int) -> None:
         """A signal came: keeps the result of now and the state to go on from."""
@@ -126,13 +127,18 @@ class Events:
     def _save(self, paths: Sequence[Path], step: int, with_state: bool) -> None:
         """Writes the result of now under these names, and the state beside each if asked for."""
         self.report.read()  # a loss that is no number stops the run here, before a broken file replaces a good one
-        if self.training.compute.is_main:
-            for path in paths:
-                with naming_full_disk(path):
-                    self._save_result(path, step)
-            if with_state:
-                self._save_states(paths, step)
+        with self.training.model.learner.gathered():
+            if self.training.compute.is_main:
+                self._write_all(paths, step, with_state)
         self.training.compute.wait()
+
+    def _write_all(self, paths: Sequence[Path], step: int, with_state: bool) -> None:
+        """What the main process writes."""
+        for path in paths:
+            with naming_full_disk(path):
+                self._save_result(path, step)
+        if with_state:
+            self._save_states(paths, step)
 
     def _save_result(self, path: Path, step: int) -> None:
         """Writes what was learned, and the average of the weights beside it where the run has one."""

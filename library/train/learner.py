@@ -1,7 +1,7 @@
 """What learns, its optimizer and learning rates, and one step of learning."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from library.train.learned import Learned
 from library.train.loraplus import loraplus_ratios, parameter_groups, part_of_group
 from library.train.networks import block_factors
 from library.train.rates import make_schedule
+from library.train.sharding import gathered, is_sharded, shorten, spread_state, total_norm
 
 
 @dataclass
@@ -65,17 +66,18 @@ class Learner:
     def _move(self) -> Tensor:
         """Moves the weights by the gradients that were added up; returns these gradients' norm."""
         learning = [parameter for group in self._learning() for parameter in self._weights(group)]
-        self.compute.sum_gradients(learning)
+        # What is in slices has been added up in the backward pass.
+        self.compute.sum_gradients(parameter for parameter in learning if not is_sharded(parameter))
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = total_norm(gradients)
         # The scaler of fp16 looks for itself. Asking waits for the device, so only who wants it does.
         if self.skips and not self.scaler.is_enabled() and not norm.isfinite():
             for parameter in learning:
                 parameter.grad = None
             return norm
         if self.max_grad_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(learning, self.max_grad_norm, norm)
+            shorten(learning, self.max_grad_norm, norm)
         if self.one_by_one:
             for parameter in learning:
                 self.one_by_one.step(parameter)
@@ -106,11 +108,20 @@ class Learner:
         self.learned.load({name: tensor for name, tensor in weights.items() if not name.startswith(PREFIX)})
         if self.averages:
             self.averages.load(weights)
-        self.optimizer.load_state_dict(state["optimizer"])
+        known = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.optimizer.load_state_dict(spread_state(state["optimizer"], known))
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:  # empty where the run so far was not in fp16
             self.scaler.load_state_dict(state["scaler"])
         self._choose()
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it, the main process has all of what is in slices, to be written; all processes have to come here."""
+        if not self.compute.shards:
+            return nullcontext()
+        learned: Any = self.learned  # whole parts: adapters are never in slices
+        averages = self.averages.tables() if self.averages else []
+        return gathered([*learned.tables(), *self.optimizer.state.values(), *averages], self.compute.is_main)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it, the weights are those to be used, where the optimizer learns at others."""

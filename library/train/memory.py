@@ -36,9 +36,13 @@ def predicted_peak_gb(model: Model, compute: Compute, settings: Settings, shapes
             for each in (*lasting, *averages)
             if each.device.type != "cpu"
         )
-    largest = max(shapes, key=lambda shape: shape.size[0] * shape.size[1] * shape.batch_size)
-    moving = optimizer_bytes(model, settings, compute.device) + _passing(model, compute, settings, largest)
+    moving = optimizer_bytes(model, settings, compute.device) + _passing(model, compute, settings, largest(shapes))
     return (fixed + moving) / 1e9
+
+
+def largest(shapes: Sequence[Shape]) -> Shape:
+    """The batch of most pixels."""
+    return max(shapes, key=lambda shape: shape.size[0] * shape.size[1] * shape.batch_size)
 
 
 def _passing(model: Model, compute: Compute, settings: Settings, shape: Shape) -> int:
@@ -47,17 +51,17 @@ def _passing(model: Model, compute: Compute, settings: Settings, shape: Shape) -
     What the forward pass keeps is given back layer by layer in the backward pass, while gradients come.
     """
     trained = model.learner.parameters
-    gradients, largest = sum(each.nbytes for each in trained), max(each.numel() for each in trained)
+    gradients, widest = sum(each.nbytes for each in trained), max(each.numel() for each in trained)
     tape = record(model, compute, settings, shape)
     # One by one a weight in bf16 is moved: it, its gradient and random numbers in 32 bits.
-    moved = 12 * largest if settings.full_bf16 else 0
+    moved = 12 * widest if settings.full_bf16 else 0
     # autocast remembers a weight in half precision until the forward pass ends, also where that keeps nothing else.
     is_cast = model.mixed and compute.dtype != torch.float32 and settings.gradient_checkpointing
     casts = sum(2 * each.numel() for each in trained if each.dtype == torch.float32) if is_cast else 0
     before = gradients if settings.gradient_accumulation_steps > 1 or model.prior else 0
     moments = [before + tape.kept + casts, moved + (0 if settings.fused_backward_pass else gradients)]
     if settings.fused_backward_pass:
-        moments.append(tape.kept + tape.inside + moved + 4 * largest)
+        moments.append(tape.kept + tape.inside + moved + 4 * widest)
         return max(moments)
     arrived = before or gradients - sum(layer.gradients for layer in tape.layers)
     for layer in reversed(tape.layers):
@@ -71,7 +75,7 @@ def optimizer_bytes(model: Model, settings: Settings, device: torch.device) -> f
     numbers: Counter[tuple[int, ...]] = Counter()
     for parameter in model.learner.parameters:
         numbers[tuple(parameter.shape[2:])] += parameter.numel()
-    return sum(count * _state_bytes(settings, device, kernel) for kernel, count in numbers.items())
+    return sum(count * state_bytes(settings, device, kernel) for kernel, count in numbers.items())
 
 
 def _resident(model: Model) -> list[nn.Module]:
@@ -80,7 +84,7 @@ def _resident(model: Model) -> list[nn.Module]:
     return [model.unet, *held, *(model.reader.encoders if model.reader.stays else [])]
 
 
-def _state_bytes(settings: Settings, device: torch.device, kernel: tuple[int, ...] = ()) -> float:
+def state_bytes(settings: Settings, device: torch.device, kernel: tuple[int, ...] = ()) -> float:
     """Bytes of optimizer state for each trained number, seen on weights of few channels with that kernel."""
     parameter = nn.Parameter(torch.zeros(SAMPLE, SAMPLE, *kernel, device=device))
     parameter.grad = torch.zeros_like(parameter)

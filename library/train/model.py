@@ -25,6 +25,7 @@ from library.train.networks import build_network
 from library.train.prior import SelfPrior, adapter_prior, whole_prior
 from library.train.rates import part_rates
 from library.train.results import AdapterResult, Result
+from library.train.sharding import shard
 from library.train.teacher import Teacher, adapter_teacher, whole_teacher
 from library.train.text_cache import open_text_cache
 from library.train.whole import WholeModel
@@ -50,6 +51,15 @@ class Model:
         """
         return compute.autocast() if self.mixed else nullcontext()
 
+    @property
+    def channels(self) -> int:
+        """Of the latents that the UNet is given."""
+        return int(self.unet.config["in_channels"])  # type: ignore[index]
+
+    def learning(self) -> list[nn.Module]:
+        """The modules that gradients go through: the UNet, and text encoders where they or something on them learns."""
+        return [self.unet, *(self.reader.encoders if self.reader.trained else [])]
+
 
 def build_model(settings: Settings, family: Family, compute: Compute, steps: int, captions: Iterable[str]) -> Model:
     """Loads the text encoders, lets them read `captions` if they are frozen, then loads the UNet.
@@ -68,6 +78,8 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
     unet.to(compute.device)
     modules = {"unet": unet, **(dict(zip(family.text_parts, reader.load(), strict=True)) if trained else {})}
     learning = {part: module for part, module in modules.items() if part in rates}
+    if compute.shards and "unet" in learning:
+        shard(unet, compute)
     if settings.trains_whole:
         whole = WholeModel(learning)
         result: Result = ModelResult(settings, family, whole)
@@ -125,12 +137,19 @@ def make_ready(settings: Settings, compute: Compute, *modules: nn.Module) -> Non
     """
     for module in modules:
         module.train()
-        if settings.gradient_checkpointing and hasattr(module, "enable_gradient_checkpointing"):
-            module.enable_gradient_checkpointing()
-        elif settings.gradient_checkpointing:
-            # transformers gave it another name in 5.23.
-            old = getattr(module, "gradient_checkpointing_enable", None)
-            getattr(module, "activation_checkpointing_enable", old)({"use_reentrant": False})
+    if settings.gradient_checkpointing:
+        keep_less(*modules)
     if settings.fast_layers and settings.compile == "no":
         use_frozen_layers(modules, processes=compute.world_size)
     compile_model(settings, *modules)
+
+
+def keep_less(*modules: nn.Module) -> None:
+    """From now on parts compute activations again in the backward pass instead of keeping them."""
+    for module in modules:
+        if hasattr(module, "enable_gradient_checkpointing"):
+            module.enable_gradient_checkpointing()
+        else:
+            # transformers gave it another name in 5.23.
+            old = getattr(module, "gradient_checkpointing_enable", None)
+            getattr(module, "activation_checkpointing_enable", old)({"use_reentrant": False})

@@ -11,7 +11,7 @@ from library.settings import Settings
 from library.train.events import Events
 from library.train.outputs import NOTHING_WRITTEN
 from library.train.plan import Plan
-from library.train.state import DamagedState, State, load_state, own_states, state_folders
+from library.train.state import DamagedState, State, identity_of, load_state, own_states, state_folders
 
 
 def find_state(settings: Settings, plan: Plan, identity: Mapping[str, Any]) -> State | None:
@@ -61,6 +61,23 @@ def _newest(settings: Settings, identity: Mapping[str, Any]) -> tuple[Path, Stat
             "to start anew."
         )
     return None
+
+
+def optimizer_before(settings: Settings) -> str | None:
+    """The optimizer of the run that is gone on with; None where there is none, or no whole state of it."""
+    folder = Path(settings.resume) if settings.resume else None
+    if settings.resume == "auto":
+        folder = next(own_states(settings.output_dir, settings.output_name), None)
+    return identity_of(folder).get("optimizer_type") if folder else None
+
+
+def as_resumed(settings: Settings) -> Settings:
+    """The settings with the 8-bit optimizer that `memory = "auto"` may have chosen when the run began.
+
+    So a run goes on where there is more memory, or less, than where it was begun.
+    """
+    before = optimizer_before(settings) if settings.memory == "auto" else None
+    return replace(settings, optimizer_type=before) if before == f"{settings.optimizer_type}8bit" else settings
 
 
 def restore(state: State, events: Events) -> int:

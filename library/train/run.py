@@ -1,13 +1,15 @@
 """One run from its first step to its last: what is around the loop."""
 
 import time
+import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 
+from library.cli import is_full_memory
 from library.data.dataset import Dataset
-from library.device import Compute, peak_memory_gb
+from library.device import Compute, free_memory, peak_memory_gb
 from library.log import say, warn
 from library.models.drawing import Painter
 from library.models.prompts import Prompt
@@ -17,13 +19,18 @@ from library.train.embedding_result import how_to_use
 from library.train.events import Events
 from library.train.health import Health
 from library.train.loop import run_training
+from library.train.memory import predicted_peak_gb
 from library.train.model import Model
 from library.train.preview import Previews
+from library.train.remedies import advice, usable_gb
 from library.train.report import Report
 from library.train.resume import restore
 from library.train.signals import StopRequest
 from library.train.state import State, own_states
+from library.train.training import Training
 from library.train.vae import Vae
+
+USED_UP = 0.95  # of what a run was predicted to take that ran out of memory: less has to be enough for another
 
 
 def open_report(
@@ -68,6 +75,30 @@ def _tell_what_is_left(settings: Settings) -> None:
         warn(f'what was saved before is whole; resume = "auto" goes on from {newest}.')
 
 
+def _name_remedies(error: BaseException, settings: Settings, training: Training, dataset: Dataset) -> None:
+    """Adds to an error that says that memory is full which settings are predicted to fit.
+
+    Of a model in slices nothing is predicted: to ask it, all processes would have to come here.
+    """
+    if training.compute.shards:
+        return
+    try:
+        model, compute, shapes = training.model, training.compute, list(dataset.shapes)
+        # The step is over: what it held is not part of what another run would take.
+        traceback.clear_frames(error.__traceback__)
+        for weight in model.learner.parameters:
+            weight.grad = None
+        model.learner.optimizer.state.clear()
+        free_memory(compute.device)
+        peak = predicted_peak_gb(model, compute, settings, shapes)
+        # What was predicted for these settings was not there, whatever is said to be free.
+        limit = min(usable_gb(compute.device), USED_UP * peak)
+        remedy = advice(model, compute, settings, shapes, limit)
+    except Exception:  # the error itself is not to be hidden by another
+        return
+    error.add_note(f"the memory is full, and {peak:.2f} GB are predicted for these settings; {remedy}")
+
+
 def run(settings: Settings, events: Events, state: State | None, dataset: Dataset) -> int:
     """Trains from the start or from `state` to the end, and tells what was made; returns the exit status."""
     training, report = events.training, events.report
@@ -79,6 +110,11 @@ def run(settings: Settings, events: Events, state: State | None, dataset: Datase
         status = run_training(training, report, events, first, stop)
     except (FloatingPointError, OSError):
         _tell_what_is_left(settings)
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if is_full_memory(error):
+            _tell_what_is_left(settings)
+            _name_remedies(error, settings, training, dataset)
         raise
     finally:
         stop.close()

@@ -173,6 +173,15 @@ def own_states(output_dir: Path, output_name: str) -> Iterator[Path]:
     return (folder for _, _, folder in sorted(found, reverse=True))
 
 
+def identity_of(folder: Path) -> Mapping[str, Any]:
+    """What must not change when a run goes on from this state; empty where it cannot be told."""
+    try:
+        identity: Mapping[str, Any] = _read_manifest(folder)["identity"]
+    except DamagedState:
+        return {}
+    return identity
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from library.data.epochs import Shape
 from library.diffusion.loss import Measure, Weighting, per_sample_loss
 from library.diffusion.noise import Noise, sample_latents
 from library.diffusion.schedule import Schedule
@@ -35,6 +37,22 @@ class Batch:
     sizes: Tensor | None = None
     names: Sequence[str] = ()
     of_class: Sequence[bool] = ()
+
+
+def made_up_batch(shape: Shape, channels: int, device: torch.device, of_class: bool = False) -> Batch:
+    """Grey pictures without words, for steps that are about nothing."""
+    (width, height), count = shape
+    mean = torch.zeros(count, channels, height // 8, width // 8, device=device)
+    return Batch(
+        mean=mean,
+        logvar=torch.zeros_like(mean),
+        captions=[""] * count,
+        weights=torch.full((count,), 1 / count, device=device),
+        draws=range(count),
+        sizes=torch.tensor([[height, width, 0.0, 0.0, height, width]] * count, device=device),
+        names=["a made-up picture"] * count,
+        of_class=[of_class] * count,
+    )
 
 
 class Question(NamedTuple):

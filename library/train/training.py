@@ -12,6 +12,7 @@ from library.train.batches import Batches
 from library.train.health import Health
 from library.train.model import Model
 from library.train.plan import Plan
+from library.train.sharding import padded
 from library.train.step import Batch, Objective
 
 
@@ -34,6 +35,8 @@ class Training:
         already divided by their number.
         """
         learner = self.model.learner
+        if self.compute.shards:
+            batches = padded(batches, self.model.channels, self.compute)
         total = torch.zeros((), device=self.compute.device)
         for part, batch in enumerate(batches):
             # Dropout is the one draw that torch makes by itself; seeded, it is the same after a resume.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from library.errors import InputError
 from library.models.checkpoints import part_tensors
+from library.train.sharding import take_over
 
 
 class WholeModel:
@@ -38,11 +39,15 @@ class WholeModel:
             if mine is None or given is None or (mine.shape, mine.dtype) != (given.shape, given.dtype):
                 raise InputError(f"the state does not fit this model: {name} is not the same in both.")
         for name, tensor in own.items():
-            tensor.copy_(state[name])
+            take_over(tensor, state[name])
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The weights of now by part and name: no copies."""
         return {part: part_tensors(module) for part, module in self.modules.items()}
+
+    def tables(self) -> list[dict[str, nn.Parameter | None]]:
+        """Where torch keeps the weights, by name in each module."""
+        return [each._parameters for module in self.modules.values() for each in module.modules()]
 
     def _tensors(self) -> dict[str, Tensor]:
         return {f"{part}.{name}": tensor for part, named in self.tensors().items() for name, tensor in named.items()}

@@ -56,6 +56,13 @@ def test_learned_by_heart(reader) -> None:
     assert not torch.equal(before[0], before[1])
 
 
+def test_encoders_may_be_told_to_stay(reader) -> None:
+    reader.learn_by_heart(["a dog"])
+    assert not reader.stays
+    reader.stay()
+    assert reader.stays and reader.encoders[0].device == reader.compute.device
+
+
 def test_a_batch_is_its_captions_one_by_one(reader, reader_of) -> None:
     """So frozen and learning encoders answer alike."""
     together = reader_of(trained=True).read(["a dog", "a cat"]).hidden

@@ -16,6 +16,7 @@ from library.settings import Settings
 from library.train import class_pictures as module
 from library.train.class_pictures import prepare_class_pictures
 from library.train.data import open_datasets
+from library.train.state import State, save_state
 from tests.runs import draw_pictures
 
 QUICK = {"class_prompt": "a photo of dog", "num_class_images": 3, "class_image_steps": 2}
@@ -259,3 +260,14 @@ def test_a_state_of_another_run_is_refused_before_anything_is_drawn(prepare, cou
     with pytest.raises(InputError, match="resume"):
         prepare(network_module="lora", resume=str(tmp_path))
     assert not count_drawn and not (tmp_path / "reg").exists()
+
+
+def test_an_optimizer_of_eight_bits_that_was_chosen_is_no_other_run(prepare, count_drawn, tmp_path: Path) -> None:
+    """It is seen here that the state is another run's in all else, and not because of that."""
+    folder = tmp_path / "toy-state"
+    save_state(folder, State({}, {}, {"step": 1}, {"optimizer_type": "AdamW8bit"}))
+    for memory, named in (("auto", False), ("as_set", True)):
+        with pytest.raises(InputError) as refusal:
+            prepare(network_module="lora", resume=str(folder), memory=memory)
+        assert ("optimizer_type was" in str(refusal.value)) is named
+    assert not count_drawn

@@ -28,3 +28,8 @@ def test_every_part_is_told(settings_of, dataset_of, compute, monkeypatch, capsy
     assert "predicted room for files and states: 57 MB." in told
     assert "nothing was trained or written" in told
     assert shapes == [((128, 128), 2), ((256, 64), 2)]
+    assert "can be used there now" not in told
+    monkeypatch.setattr(dry_run, "usable_gb", lambda device: 1.0)
+    monkeypatch.setattr(dry_run, "advice", lambda *rest: f"take less than {rest[-1]}.")
+    assert describe_run(settings, model, compute, dataset, make_plan(settings, dataset, 1)) == 0
+    assert "only 1.00 GB can be used there now: take less than 1.0." in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What happens between the steps, and when."""
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,7 +75,7 @@ class Recorder:
 def events_of(settings_of, dataset_of, compute, tiny):
     """Events of a run of 6 steps, 2 an epoch, with the recorder that they go to."""
 
-    def _events(averages=None, schedule_free=False, **changes):
+    def _events(averages=None, schedule_free=False, shards=False, **changes):
         settings, recorder = settings_of(max_train_steps=6, **changes), Recorder()
 
         @contextmanager
@@ -84,7 +85,15 @@ def events_of(settings_of, dataset_of, compute, tiny):
             recorder.told.append(("back",))
 
         shown = averaged if schedule_free else nullcontext
-        learner = SimpleNamespace(weights=tiny.state_dict, state=dict, averages=averages, averaged=shown)
+
+        @contextmanager
+        def gathered():
+            recorder.told.append(("gathered",)) if shards else None
+            yield
+
+        learner = SimpleNamespace(
+            weights=tiny.state_dict, state=dict, averages=averages, averaged=shown, gathered=gathered
+        )
         model = SimpleNamespace(learner=learner, result=recorder)
         training = SimpleNamespace(model=model, plan=make_plan(settings, dataset_of(4), 1), compute=compute)
         facts = TrainingFacts("toy", "base")
@@ -213,3 +222,19 @@ def test_the_state_holds_what_a_run_needs(events_of, tiny) -> None:
     assert state.progress["step"] == 4 and state.identity == {"seed": 7}
     assert {"report", "log_folder", "written", "started_at"} <= state.progress.keys()
     assert torch.equal(state.weights["unet"], tiny.matrices["unet"])
+
+
+def test_slices_are_put_together_before_anything_is_written(events_of) -> None:
+    """By every process, also by one that writes nothing, for else the main one would wait for it."""
+    events, recorder = events_of(shards=True, save_state=True)
+    events.at_end(6)
+    assert [each[0] for each in recorder.told if each[0] in ("gathered", "save", "state")] == [
+        "gathered",
+        "save",
+        "state",
+    ]
+    events, recorder = events_of(shards=True, save_state=True)
+    object.__setattr__(events.training, "compute", replace(events.training.compute, rank=1))
+    events.at_end(6)
+    events.at_resume(2)
+    assert [each[0] for each in recorder.told] == ["gathered", "gathered"]

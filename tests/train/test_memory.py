@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from library.data.epochs import Shape
 from library.device import DTYPES
 from library.settings import read_settings
-from library.train.memory import _passing, _state_bytes, optimizer_bytes, predicted_peak_gb
+from library.train.memory import _passing, optimizer_bytes, predicted_peak_gb, state_bytes
 from library.train.model import build_model
 from library.train.tape import record
 from tests.runs import WHOLE
@@ -114,7 +114,7 @@ def test_the_state_of_all_weights(build_whole, compute, optimizer: str) -> None:
 
 @pytest.mark.parametrize(("optimizer", "bytes_each"), [("AdamW", 8), ("Lion", 4), ("SGDNesterov", 4), ("AdamW8bit", 2)])
 def test_optimizer_state(settings_of, compute, optimizer: str, bytes_each: float) -> None:
-    found = _state_bytes(settings_of(optimizer_type=optimizer), compute.device)
+    found = state_bytes(settings_of(optimizer_type=optimizer), compute.device)
     assert found == pytest.approx(bytes_each, rel=0.3 if optimizer == "AdamW8bit" else 0.01)
 
 

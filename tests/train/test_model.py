@@ -12,7 +12,7 @@ from library.adapters.metadata import save_adapter
 from library.device import DTYPES
 from library.frozen import FrozenLayer
 from library.settings import read_settings
-from library.train.model import build_model
+from library.train.model import build_model, keep_less
 from tests.runs import WHOLE, largest_difference
 
 
@@ -169,3 +169,11 @@ def test_a_lora_learns_on_few_bits(bench, monkeypatch, format: str, kind: dict) 
     assert learned.keys() == expected.keys() and all(each.isfinite().all() for each in learned.values())
     losses, usual = bench.at("few").losses(), bench.at("plain").losses()
     assert losses == pytest.approx(usual, rel=0.05) and losses != usual
+
+
+def test_what_gradients_go_through_may_keep_less_later(build_whole) -> None:
+    for changes, count in (({}, 1), ({"train_text_encoder": True}, 2)):
+        model = build_whole(**changes)
+        assert len(model.learning()) == count and model.learning()[0] is model.unet and model.channels == 4
+        keep_less(*model.learning())
+        assert all(each.is_gradient_checkpointing for each in model.learning())

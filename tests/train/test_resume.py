@@ -8,7 +8,7 @@ import torch
 from library.errors import InputError
 from library.train.outputs import NOTHING_WRITTEN
 from library.train.plan import make_plan
-from library.train.resume import find_state, restore
+from library.train.resume import as_resumed, find_state, optimizer_before, restore
 from library.train.state import DamagedState, State, save_state
 
 IDENTITY = {"seed": 7}
@@ -93,3 +93,16 @@ def test_files_of_another_folder_are_not_this_runs(find, saved, bench) -> None:
     state = bench.output / "toy-step00000003-state"
     assert find(resume=state).progress["written"]["epoch_files"]
     assert find(resume=state, output_dir=bench.folder / "other").progress["written"] == NOTHING_WRITTEN
+
+
+def test_an_optimizer_of_eight_bits_stays(settings_of, bench) -> None:
+    """Only one that memory = "auto" may have chosen, and only where that is asked for again."""
+    folder = bench.output / "toy-step00000003-state"
+    assert optimizer_before(settings_of(resume="auto")) is None and as_resumed(settings_of()) == settings_of()
+    save_state(folder, State({}, {}, {"step": 3}, {"optimizer_type": "AdamW8bit"}))
+    for resume in ("auto", folder):
+        settings = settings_of(resume=resume, memory="auto")
+        assert optimizer_before(settings) == as_resumed(settings).optimizer_type == "AdamW8bit"
+    for changes in ({"memory": "as_set"}, {"memory": "auto", "optimizer_type": "Lion"}):
+        settings = settings_of(resume="auto", **changes)
+        assert as_resumed(settings) == settings

@@ -57,8 +57,10 @@ def ran(settings_of, compute, monkeypatch):
 
         before = signal.getsignal(signal.SIGTERM)
         monkeypatch.setattr(run_module, "run_training", loop)
+        learner = SimpleNamespace(parameters=[], optimizer=SimpleNamespace(state={}))
+        model = SimpleNamespace(result=SimpleNamespace(kind="LoRA"), learner=learner)
         events = SimpleNamespace(
-            training=SimpleNamespace(compute=compute, model=SimpleNamespace(result=SimpleNamespace(kind="LoRA"))),
+            training=SimpleNamespace(compute=compute, model=model),
             report=SimpleNamespace(close=lambda: closed.append("report")),
             outputs=SimpleNamespace(
                 begin=lambda: closed.append("settings"),
@@ -67,7 +69,7 @@ def ran(settings_of, compute, monkeypatch):
                 places=lambda file: [file],
             ),
         )
-        dataset = SimpleNamespace(skipped={"bad.png": "no picture"})
+        dataset = SimpleNamespace(skipped={"bad.png": "no picture"}, shapes={})
         try:
             status = run(settings_of(), events, None, dataset)
         finally:
@@ -88,6 +90,19 @@ def test_the_end_is_told(ran, capsys) -> None:
 def test_a_stop_promises_no_file(ran, capsys) -> None:
     assert ran(143) == 143
     assert "The LoRA is" not in capsys.readouterr().out
+
+
+def test_slices_are_not_asked_when_memory_is_full(ran, compute, monkeypatch) -> None:
+    """That would wait for processes that do not come."""
+    asked = []
+    monkeypatch.setattr(run_module, "predicted_peak_gb", lambda *_: asked.append(1) or 1.0)
+    monkeypatch.setattr(run_module, "advice", lambda *_: "less")
+    with pytest.raises(torch.OutOfMemoryError) as plain:
+        ran(torch.OutOfMemoryError("full"))
+    object.__setattr__(compute, "shards", True)
+    with pytest.raises(torch.OutOfMemoryError) as sliced:
+        ran(torch.OutOfMemoryError("full"))
+    assert plain.value.__notes__ and not hasattr(sliced.value, "__notes__") and len(asked) == 1
 
 
 def test_signals_are_given_back_after_a_failure(ran) -> None:

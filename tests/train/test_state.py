@@ -8,7 +8,16 @@ import torch
 
 from library.errors import InputError
 from library.train import state as state_module
-from library.train.state import DamagedState, State, load_state, own_states, remove_folder, save_state, sweep
+from library.train.state import (
+    DamagedState,
+    State,
+    identity_of,
+    load_state,
+    own_states,
+    remove_folder,
+    save_state,
+    sweep,
+)
 
 IDENTITY = {"seed": 7, "resolution": (64, 64), "learning_rate": 0.01}
 
@@ -181,3 +190,12 @@ def test_only_own_rests_are_swept(tmp_path: Path) -> None:
     sweep(tmp_path, "s")
     assert {path.name for path in tmp_path.iterdir()} == set(names)
     sweep(tmp_path / "nowhere", "s")
+
+
+def test_the_identity_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "a-state"
+    assert identity_of(folder) == {}
+    save_state(folder, State({}, {}, {"step": 1}, {"optimizer_type": "Lion"}))
+    assert identity_of(folder) == {"optimizer_type": "Lion"}
+    (folder / "state.json").write_text("{")
+    assert identity_of(folder) == {}

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import torch
 
+from library.data.epochs import Shape
 from library.diffusion.loss import Measure, Weighting, min_snr_weight
 from library.diffusion.noise import Noise
 from library.diffusion.schedule import scaled_linear
 from library.diffusion.timesteps import draw_timesteps
 from library.models.family import Condition
-from library.train.step import Batch, Objective, purposes
+from library.train.step import Batch, Objective, made_up_batch, purposes
 
 # Stands for a model whose answer is always zero, so that the loss is the noise's own size.
 FAMILY = SimpleNamespace(latent_scale=0.5, predict=lambda unet, noisy, timesteps, condition: noisy * 0)
@@ -144,3 +145,10 @@ def test_every_purpose_has_seeds_of_its_own() -> None:
     kinds = [purposes([1, 2], purpose) for purpose in ("latent", "noise", "timestep")]
     assert len({seed for kind in kinds for seed in kind}) == 6
     assert purposes([1, 2], "noise") == kinds[1]
+
+
+def test_a_made_up_batch_is_like_a_real_one() -> None:
+    made = made_up_batch(Shape((128, 64), 3), 4, torch.device("cpu"))
+    assert made.mean.shape == made.logvar.shape == (3, 4, 8, 16)
+    assert made.sizes.shape == (3, 6) and made.weights.sum() == 1
+    assert len(made.captions) == len(made.draws) == len(made.names) == len(made.of_class) == 3

@@ -25,6 +25,11 @@ HEADER = (
     '{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"lora_unet_mid_block_attentions_0_proj_in.%s":'
     '{"dtype":"F16","shape":[2,2],"data_offsets":[16,24]}}'
 )
+RUN_NOTES = (
+    b'{"ss_learning_rate":"0.0001","ss_optimizer":"torch.optim.adamw.AdamW(weight_decay=0.1,betas=(0.9, 0.99))",'
+    b'"ss_network_args":"{\\"conv_dim\\":4}","ss_dataset_dirs":"{\\"2_a\\":{\\"n_repeats\\":2}}",'
+    b'"ss_max_train_steps":"100","ss_seed":"None","ss_resolution":"(512, 512)","ss_caption_dropout_rate":"0.1"}'
+)
 WORDS = """
     __metadata__ dtype F32 F16 BF16 I64 shape data_offsets lora_down.weight lora_up.weight lora_mid.weight alpha
     dora_scale hada_w1_a hada_w1_b hada_w2_a hada_w2_b hada_t1 lokr_w1 lokr_w2 lokr_t2 on_input diff w_norm oft_blocks
@@ -56,6 +61,7 @@ def seeds() -> dict[str, list[bytes]]:
         "metadata_lines": [b'{"image_path": "a.png", "caption": "b"}\n'],
         "safetensors": [parsers.with_payload((HEADER % ("lora_down.weight", "lora_up.weight")).encode())],
         "adapter": [(HEADER % pair).encode() for pair in (("lora_down.weight", "lora_up.weight"), ("diff", "alpha"))],
+        "lora_metadata": [RUN_NOTES],
         "model": [(HEADER % ("weight", "bias")).replace("lora_unet", "model.diffusion_model").encode()],
         "pickle": [file.getvalue(), pickle.dumps({"state_dict": {}}, protocol=2)],
     }

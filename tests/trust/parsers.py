@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from library.models.emphasis import parse_weights
 from library.models.prompts import Prompt, read_prompts
 from library.models.single_file import open_file
 from library.settings import read_settings
+from library.train.retold import ENTRY, retold_settings
 from library.weights import LARGEST_HEADER, load_any, read_header
 
 SECONDS = 10.0  # that no reader needs for what is a few kilobytes long
@@ -166,6 +168,14 @@ def _adapter(data: bytes, folder: Path) -> object:
     return told, read_changes(path)
 
 
+def _lora_metadata(data: bytes, folder: Path) -> object:
+    """What a stranger's file notes of its run, as settings: TOML, unless the file brings such a text itself."""
+    path = _file(folder, "lora.safetensors", with_payload(b'{"__metadata__":' + data + b"}"))
+    metadata = read_header(path)[0]
+    told = retold_settings(metadata)
+    return told if ENTRY in metadata else tomllib.loads(told)
+
+
 def _model(data: bytes, folder: Path) -> object:
     source = open_file("model", _file(folder, "model.safetensors", with_payload(data)))
     return [source.read(part) for part in source.files]
@@ -200,6 +210,7 @@ READERS: dict[str, Reader] = {
     "metadata_lines": _metadata_lines,
     "safetensors": _safetensors,
     "adapter": _adapter,
+    "lora_metadata": _lora_metadata,
     "model": _model,
     "pickle": _pickle,
 }
