@@ -23,12 +23,15 @@ ADAPTERS = {
     "pissa": "library.adapters.pissa:PISSA",
     "oft": "library.adapters.oft:OFT",
     "boft": "library.adapters.oft:BOFT",
+    "hypernetwork": "library.adapters.hypernetwork:HYPERNETWORK",
 }
+# The one that changes no weight, but what attention reads; its files are AUTOMATIC1111's own.
+HYPERNETWORK = "hypernetwork"
 # Those whose files are plain LoRA, and those that have no rank to be scaled by.
 PLAIN_LORA = ("lora", "lora_fa", "dylora", "pissa")
 # Those that never look at the frozen weight, so that it may be kept in few bits.
 BLIND = ("lora", "lora_fa", "dylora", "loha", "lokr")
-UNSCALED = ("ia3", "full", "oft", "boft")
+UNSCALED = ("ia3", "full", "oft", "boft", HYPERNETWORK)
 # Which layers learn, as LyCORIS calls the choices: in module paths of the UNet, and of the text encoders, if any.
 _TRANSFORMERS, _BLOCKS = r"\.attentions\.\d+\.", r"\.(resnets|downsamplers|upsamplers)\.\d+\."
 _ALL_TEXT = r"\.(self_attn|mlp)\."
@@ -41,11 +44,29 @@ PRESETS: dict[str, tuple[str, str | None]] = {
     "unet-convblock-only": (_BLOCKS, None),
     # All of q, k, v and out in the text encoders: AUTOMATIC1111 leaves OpenCLIP alone where one is missing.
     "ia3": (r"\.attn[12]\.to_[kv]$|\.ff\.net\.2$", r"\.self_attn\.|\.mlp\.fc2$"),
+    HYPERNETWORK: (r"\.attn[12]\.to_[kv]$", None),
 }
 # What one kind alone is told by network_args, each with the type of its value.
 ADAPTER_ARGUMENTS: dict[str, dict[str, type]] = {
-    "lokr": {"factor": int, "decompose_both": bool, "full_matrix": bool},
+    "lora": {"use_tucker": bool},
+    "loha": {"use_tucker": bool},
+    "lokr": {"factor": int, "decompose_both": bool, "full_matrix": bool, "use_tucker": bool},
     "dylora": {"unit": int},
+    "oft": {"num_blocks": int, "constraint": float},
+    "boft": {"constraint": float},
+    HYPERNETWORK: {"layer_structure": tuple, "activation_func": str},
+}
+# What is between the layers of a hypernetwork, by the names of AUTOMATIC1111 and ComfyUI.
+ACTIVATIONS = {
+    "linear": "torch.nn:Identity",
+    "relu": "torch.nn:ReLU",
+    "leakyrelu": "torch.nn:LeakyReLU",
+    "elu": "torch.nn:ELU",
+    "swish": "torch.nn:Hardswish",
+    "tanh": "torch.nn:Tanh",
+    "sigmoid": "torch.nn:Sigmoid",
+    "softsign": "torch.nn:Softsign",
+    "mish": "torch.nn:Mish",
 }
 NORMS = "library.adapters.full:NORM"  # what learns of norms, beside any of them, with train_norm
 

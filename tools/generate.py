@@ -25,6 +25,7 @@ from library.errors import InputError
 from library.files import default_cache
 from library.log import say, warn
 from library.models.asked import Column, Lora, columns_of, lay_out, read_lora, read_strengths, read_word, worn_in
+from library.models.editing import at_steps
 from library.models.grammar import find_tagged, read_tags
 from library.models.parameters import AUTO_V2, hashes_entry, read_parameters, repeated, webui_text
 from library.models.prompts import PIXEL_STEP, Prompt, read_prompts
@@ -39,7 +40,7 @@ TOKEN_LENGTHS = (75, 150, 225)
 CHUNK = 75  # tokens that the text encoders read at once
 STRENGTH = 0.6  # of --init, if none is given
 EXAMPLE = 'python tools/generate.py --model demo/model --prompt "a (red:1.3) creature" --sampler "dpm++ 2m karras" '
-LORA_HELP = "LoRA files, with their strengths if not 1; all at once, unless --compare is given"
+LORA_HELP = "LoRAs or hypernetworks, with their strengths if not 1; all at once, unless --compare is given"
 WORD_HELP = "files of learned words; WORD is what prompts call one, if not what its file says"
 OPTIONS: dict[str, dict[str, Any]] = {
     "--model": {"required": True, "help": "base model: diffusers folder, hub id, .safetensors or .ckpt"},
@@ -176,8 +177,9 @@ def read_words(settings: argparse.Namespace, family: "Family", prompts: Sequence
 
 def warn_of_cuts(family: "Family", prompts: Sequence[Prompt], longest: int | None) -> None:
     """Say which prompts are longer than the text encoder is to read."""
-    for text in dict.fromkeys(words for prompt in prompts for words in (prompt.text, prompt.negative)):
-        chunks = family.chunk_count(read_tags(text)[0])
+    both = [(words, prompt.steps) for prompt in prompts for words in (prompt.text, prompt.negative)]
+    for text, steps in dict.fromkeys(both):
+        chunks = max(family.chunk_count(said) for said in set(at_steps(read_tags(text)[0], steps)))
         if longest and chunks * CHUNK > longest:
             warn(f"{text[:40]!r}... takes {chunks} times {CHUNK} tokens, {longest} are read (--max_token_length).")
 
@@ -208,6 +210,18 @@ def draw(
         worn = [(lora.path, lora.factor) for lora in loras]
         for index, picture in studio.draw(chosen, worn, settings.clip_skip, settings.max_token_length, start):
             yield places[index], loras, picture
+
+
+def with_tags(prompt: Prompt, loras: Sequence[Lora]) -> Prompt:
+    """The prompt with a tag for each file that it does not name itself, as the web UI wants them."""
+    from library.adapters.hypernetwork_files import read_hypernetwork
+
+    own, tags = {tag.name for tag in read_tags(prompt.text)[1]}, ""
+    for lora in loras:
+        if lora.path.stem not in own:
+            kind = "hypernet" if read_hypernetwork(lora.path) else "lora"
+            tags += f" <{kind}:{lora.path.stem}:{lora.factor:g}>"
+    return replace(prompt, text=prompt.text + tags)
 
 
 def hashes_of(settings: argparse.Namespace, words: Sequence["Embedding"], loras: Sequence[Lora]) -> dict[str, str]:
@@ -267,10 +281,8 @@ def main() -> int:
         pictures[place], prompt = picture, prompts[place // len(columns)]
         say(f"picture {len(pictures)} of {count}: {prompt.text} (seed {prompt.seed})")
         if settings.output:
-            own = {tag.name for tag in read_tags(prompt.text)[1]}
-            beside = [(lora.path.stem, lora.factor) for lora in loras if lora.path.stem not in own]
             more = hashes_of(settings, words, loras)
-            text = webui_text(prompt, model, settings.clip_skip or 1, beside, more)
+            text = webui_text(with_tags(prompt, loras), model, settings.clip_skip or 1, (), more)
             save_png(numbered(settings.output, place, count), picture, text)
     if settings.output:
         ends = dict.fromkeys(str(numbered(settings.output, place, count)) for place in (0, count - 1))

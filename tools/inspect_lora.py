@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 EXAMPLE = "python tools/inspect_lora.py mine.safetensors --check demo/model"
 STDOUT = "-"
 TAGS = 20  # of the most frequent, in what is printed
-NAMES = {"kohya": "kohya's", "diffusers": "diffusers'", "original": "the original layout's", "unknown": "unknown"}
+NAMES = {
+    "kohya": "kohya's",
+    "diffusers": "diffusers'",
+    "original": "the original layout's",
+    "hypernetwork": "AUTOMATIC1111's",
+    "unknown": "unknown",
+}
 # What of the training is printed, and in which words.
 TRAINING = {
     "sd_model_name": "base model",
@@ -121,6 +127,10 @@ def show_file(look: "Inspection") -> None:
     whole = summary(look.modules)
     family = FAMILY_NAMES.get(look.family or "", "an unknown model")
     say(f"{look.name}: for {family}, in {NAMES[look.layout]} names, {look.size / 1e6:.1f} MB")
+    if look.hypernetwork:
+        form = look.hypernetwork.form
+        structure = ", ".join(f"{each:g}" for each in form.structure)
+        say(f"a hypernetwork of {structure} times the context's width with {form.activation}")
     say(f"layers: {kinds}; ranks {span(whole['ranks'])}, alpha {span(whole['alphas'])}; {', '.join(look.dtypes)}")
     say(f"\n{'block':<8}{'layers':>7}{'ranks':>10}{'norm':>10}{'largest':>10}")
     for block, modules in look.blocks.items():

@@ -3,6 +3,7 @@
 python tools/merge_lora.py --model demo/model --lora mine.safetensors:0.8 --output merged.safetensors
 python tools/merge_lora.py --model demo/model --lora mine.safetensors:0.8:in=0.5,mid=1,out8=0 --output merged_folder
 python tools/merge_lora.py --lora one.safetensors:1 two.safetensors:-0.5 --output both.safetensors --dim 32
+python tools/merge_lora.py --lora one.safetensors lokr.safetensors --base demo/model --dim 32 --output both.safetensors
 """
 
 import argparse
@@ -19,7 +20,10 @@ from library.errors import InputError
 from library.log import say
 
 if TYPE_CHECKING:
+    import torch
+
     from library.adapters.combining import Share
+    from library.adapters.keys import LoraWeights
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -34,6 +38,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--lora", nargs="+", action="extend", default=[], metavar=LORA_METAVAR, help=LORA_HELP)
     add("--output", required=True, type=Path, help="a .safetensors file; of a model also a folder in diffusers' layout")
     add("--dim", type=int, help="the rank of the one LoRA; by default the sum of all ranks, which loses nothing")
+    add("--base", help="the model that they are for, where one is no plain LoRA (LoHa, LoKr, DoRA ...): with --dim")
     add("--save_precision", choices=PRECISIONS, help="number format; by default as in the model, or fp32 for a LoRA")
     add("--device", help="where ranks are lowered, such as cpu or cuda; by default the GPU if there is one")
     add("--overwrite", action="store_true", help="replace the output if it is there")
@@ -50,6 +55,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         wrong.append("there is nothing to merge; give --lora FILE:RATIO.")
     if settings.dim is not None and (settings.model or settings.dim < 1):
         wrong.append("--dim is the rank of a LoRA made of LoRAs: 1 or more, and not together with --model.")
+    if settings.base and not settings.dim:
+        wrong.append("--base is for adapters that become a LoRA of a rank; give --dim too, or --model alone.")
     if wrong:
         raise InputError.of(wrong)
     return settings
@@ -71,22 +78,40 @@ def merge_into_model(settings: argparse.Namespace, shares: "Sequence[Share]") ->
     say(f"written: {settings.output}, {family.base_name} with {count} weights changed by {how}")
 
 
-def merge_with_each_other(settings: argparse.Namespace, shares: "Sequence[Share]") -> None:
-    """One LoRA of several."""
-    from library.adapters.combining import combine, described
+def joined(settings: argparse.Namespace, shares: "Sequence[Share]", dtype: "torch.dtype") -> "dict[str, LoraWeights]":
+    """The layers of the one LoRA: exactly, or those of a rank that are nearest, with what is lost."""
+    from library.adapters.approximation import approximate
+    from library.adapters.combining import combine
     from library.adapters.decomposition import RankRule
-    from library.adapters.made import PRECISIONS as FORMATS
-    from library.adapters.made import changed_metadata, save_layers
     from library.adapters.resizing import Ranks, resize, total
     from library.device import pick_device
+    from library.models.family import open_family
+    from library.models.merging import weights_of
+
+    if not settings.dim:
+        return combine(shares)
+    rule, device = RankRule(settings.dim), pick_device(settings.device)
+    if all(share.is_plain() for share in shares):
+        layers, losses = resize(combine(shares), Ranks(rule, rule), dtype, device)
+        say(f"{total(losses):.4f} of the whole change lost at rank {settings.dim}")
+        return layers
+    weights = weights_of(open_family(settings.base)) if settings.base else None
+    found = approximate(shares, rule, dtype, device, weights)
+    for path, error in found.errors.items():
+        say(f"{error:.4f} of the change of {path.name} lost at rank {settings.dim}")
+    say(f"{found.error:.4f} of the whole change lost")
+    return found.layers
+
+
+def merge_with_each_other(settings: argparse.Namespace, shares: "Sequence[Share]") -> None:
+    """One LoRA of several."""
+    from library.adapters.combining import described
+    from library.adapters.made import PRECISIONS as FORMATS
+    from library.adapters.made import changed_metadata, save_layers
     from library.weights import read_header
 
-    layers = combine(shares)
     dtype = FORMATS[settings.save_precision or "fp32"]
-    if settings.dim:
-        rule = RankRule(settings.dim)
-        layers, losses = resize(layers, Ranks(rule, rule), dtype, pick_device(settings.device))
-        say(f"{total(losses):.4f} of the whole change lost at rank {settings.dim}")
+    layers = joined(settings, shares, dtype)
     first = next((share.path for share in shares if share.path.suffix.lower() == ".safetensors"), None)
     kept = ("ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash")
     told = {

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,11 @@ def modules_of(tensors: Mapping[str, Tensor]) -> list[Module]:
         stem, leaf = split_key(key)
         groups.setdefault(stem, {})[leaf] = tensor
     return [_module(stem, leaves) for stem, leaves in groups.items()]
+
+
+def context_widths(content: Any) -> list[int]:
+    """The widths that a hypernetwork has networks for; none where a file's content is something else."""
+    return [key for key in content if type(key) is int] if isinstance(content, Mapping) else []
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -9,13 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from library.adapters.anatomy import KIND_OF_LEAF, LEAVES, split_key
+from library.adapters.anatomy import KIND_OF_LEAF, LEAVES, context_widths, split_key
 from library.adapters.keys import ALPHA, DOWN, MID, UP, LoraWeights, parse_adapter, unknown_key
 from library.errors import InputError, blaming
-from library.weights import load_any, read_header
+from library.weights import load_any, load_weights_only, read_header
 
 Leaves = Mapping[str, Tensor]
 PLAIN = {DOWN, UP, ALPHA, MID}
+EXTRACTING = (
+    "Put it into its model with tools/merge_lora.py --model, and take a LoRA of any rank from that with "
+    "tools/extract_lora.py."
+)
 MAGNITUDE = "dora_scale"
 NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each kind, sets of leaves, of which one must be there
     "lora": ((DOWN, UP),),
@@ -110,6 +114,11 @@ def read_changes(path: Path) -> dict[str, Change]:
     """
     metadata = read_header(path)[0] if Path(path).suffix.lower() == ".safetensors" else {}
     tensors = load_any(path)
+    if not tensors and Path(path).suffix.lower() != ".safetensors" and context_widths(load_weights_only(path)):
+        raise InputError(
+            f"{path} is a hypernetwork: it changes what attention reads and no weight, so that only drawing knows it "
+            "(tools/generate.py --lora, or <hypernet:NAME:1> in AUTOMATIC1111)."
+        )
     with blaming(path):
         return parse_changes(tensors, metadata, str(path))
 
@@ -135,7 +144,9 @@ def parse_changes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], na
     return changes
 
 
-def plain_layers(changes: Mapping[str, Change], name: str, done: str) -> dict[str, LoraWeights]:
+def plain_layers(
+    changes: Mapping[str, Change], name: str, done: str, remedy: str = EXTRACTING
+) -> dict[str, LoraWeights]:
     """The layers of a file that holds plain LoRA and nothing else, which alone can be `done`, such as "resized".
 
     Raises InputError naming what else is in it, and the way that leads on from there.
@@ -144,10 +155,7 @@ def plain_layers(changes: Mapping[str, Change], name: str, done: str) -> dict[st
     if len(layers) < len(changes):
         others = Counter(WORDS.get(change.kind, "DoRA") for stem, change in changes.items() if stem not in layers)
         found = ", ".join(f"{count} layer{'s' * (count > 1)} of {word}" for word, count in others.items())
-        raise InputError(
-            f"{name} has {found}, and only plain LoRA can be {done}. Put it into its model with tools/merge_lora.py "
-            "--model, and take a LoRA of any rank from that with tools/extract_lora.py."
-        )
+        raise InputError(f"{name} has {found}, and only plain LoRA can be {done}. {remedy}")
     return layers
 
 

@@ -12,6 +12,8 @@ from library.adapters.keys import LoraWeights
 from library.adapters.layouts import is_xl, usual_stem
 from library.errors import InputError
 
+APPROXIMATING = "Give --dim, the rank of the LoRA that comes nearest to all, and --base, the model that they are for."
+
 
 @dataclass(frozen=True)
 class Share:
@@ -29,9 +31,13 @@ class Share:
 
     def read(self) -> dict[str, LoraWeights]:
         """The file's layers by kohya's own stems, whatever its layout."""
-        layers = plain_layers(read_changes(self.path), str(self.path), "merged with another")
+        layers = plain_layers(read_changes(self.path), str(self.path), "merged exactly", APPROXIMATING)
         xl = is_xl(layers)
         return {usual_stem(stem, xl): layer for stem, layer in layers.items()}
+
+    def is_plain(self) -> bool:
+        """Whether it holds plain LoRA alone."""
+        return all(change.plain() is not None for change in read_changes(self.path).values())
 
     def changes(self) -> dict[str, Change]:
         """The same of an adapter of any kind."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from library.adapters.anatomy import LEAVES, Module, modules_of
 from library.adapters.blocks import block_of, block_order
+from library.adapters.hypernetwork_files import HypernetworkFile, modules_in, read_hypernetwork
 from library.adapters.keys import PARTS, XL_MARK, dotted_of, stem_of
 from library.documents import read_json
 from library.errors import InputError, blaming
@@ -23,6 +24,7 @@ KINDS = {
     "ia3": "(IA)^3",
     "full": "full difference",
     "norm": "norms",
+    "hypernetwork": "hypernetwork's networks",
     "oft": "OFT",
     "glora": "GLoRA",
     "unknown": "unknown",
@@ -50,10 +52,16 @@ class Inspection:
     metadata: Mapping[str, str]
     modules: list[Module]
     dtypes: Mapping[str, int]
+    hypernetwork: HypernetworkFile | None = None
 
     @cached_property
     def layout(self) -> str:
-        """Whose names the file has: "kohya", "original", "diffusers", or "unknown" if most are nobody's."""
+        """Whose names the file has: "kohya", "original", "diffusers", or "unknown" if most are nobody's.
+
+        Of a hypernetwork "hypernetwork".
+        """
+        if self.hypernetwork:
+            return "hypernetwork"
         if any("." in module.stem for module in self.modules):
             return "diffusers" if self.dotted else "unknown"
         numbered = [re.search(r"lora_unet_(input|output|middle)_block", module.stem) for module in self.modules]
@@ -70,11 +78,15 @@ class Inspection:
     @cached_property
     def strangers(self) -> list[Module]:
         """Modules that no UI would match with a layer of Stable Diffusion."""
+        if self.hypernetwork:
+            return []
         return [module for module in self.modules if not _has_place(module, self.dotted.get(module.stem))]
 
     @cached_property
     def family(self) -> str | None:
         """The family it was made for: told by names and shapes, or else by the metadata."""
+        if self.hypernetwork:
+            return next((WIDTHS[width] for width in self.hypernetwork.pairs if width in WIDTHS), self.family_told)
         if any(XL_MARK.match(name) for name in self.dotted.values()):
             return "sdxl"
         for module in self.modules:
@@ -104,6 +116,8 @@ class Inspection:
     def blocks(self) -> dict[str, list[Module]]:
         """The modules by the block of the model that they change, in the order of the data."""
         groups: dict[str, list[Module]] = {}
+        if self.hypernetwork:
+            return {module.stem: [module] for module in self.modules}
         for module in self.modules:
             name = self.dotted.get(module.stem)
             stem = stem_of(name, self.family == "sdxl") if name else module.stem
@@ -151,6 +165,11 @@ class Inspection:
 def inspect(path: Path) -> Inspection:
     """Reads a file of any kind of adapter; InputError if it cannot be read or holds none."""
     path = Path(path)
+    if hypernetwork := read_hypernetwork(path):
+        modules, size = modules_in(hypernetwork), path.stat().st_size
+        numbers = sum(each.numel() for pair in hypernetwork.pairs.values() for one in pair for each in one.parameters())
+        dtypes = {str(hypernetwork.dtype).removeprefix("torch."): numbers}
+        return Inspection(str(path), size, hypernetwork.metadata, modules, dtypes, hypernetwork)
     is_safe = path.suffix.lower() == ".safetensors"
     metadata = read_header(path)[0] if is_safe else {}
     tensors: dict[str, Tensor] = load_any(path)

@@ -33,7 +33,7 @@ class Options:
 
 
 class Kind(Protocol):
-    """A kind of adapter, as `lookup.ADAPTERS` names them; `lora.Lora` is one, `layer.OwnKind` all others.
+    """A kind of adapter, as `lookup.ADAPTERS` names them; `layer.OwnKind` is most of them.
 
     `module` and `told` are what files say in ss_network_module and, besides the user's, in ss_network_args.
     """
@@ -50,7 +50,10 @@ class Kind(Protocol):
         """The kind that can do what the options ask for: itself, or one that is slower and can do more."""
 
     def inject(self, model: nn.Module, sizes: Mapping[str, Size], options: Options) -> dict[str, Any]:
-        """Wraps the modules at these paths of a frozen model, and returns the wrapping layers by path."""
+        """Wraps the modules at these paths of a frozen model, and returns the wrapping layers by path.
+
+        Of layers that share what learns, only the first is returned.
+        """
 
     def start(self, layer: Any, seed: int) -> None:
         """Start values that change nothing yet."""

@@ -16,21 +16,12 @@ from library.adapters.kinds import Kind, Options, Size
 from library.errors import InputError
 
 
-class AdapterLayer(nn.Module, ABC):
-    """y = base(x) + s F(drop(x), change), where F is what the frozen layer does with its weight.
+class Wrapping(nn.Module):
+    """A module in the place of a frozen layer, which it computes with."""
 
-    The change is made anew in each pass, in float32, and rounded to the format of x by itself: added to a weight in
-    half precision, small changes would be lost. Kinds say what it is (`change`), how it begins (`start`), and which
-    tensors a file has of it (`export`). All of its own parameters and buffers are its state.
-    """
-
-    kind = ""  # as `changes.Change` calls its files; a file of such a kind can give start values
-
-    def __init__(self, base: Any, size: Size, options: Options) -> None:
+    def __init__(self, base: Any) -> None:
         super().__init__()
         self.base_layer: Any = base
-        self.rank, self.alpha, self.strength = size.rank, size.alpha, 1.0
-        self.options, self.is_enabled = options, True
 
     @property
     def weight(self) -> Tensor:
@@ -44,15 +35,31 @@ class AdapterLayer(nn.Module, ABC):
         found: Tensor | None = self.base_layer.bias
         return found
 
-    @property
-    def scale(self) -> float:
-        """alpha / rank."""
-        return self.alpha / self.rank
-
     def get_base_layer(self) -> nn.Module:
         """The frozen layer."""
         base: nn.Module = self.base_layer
         return base
+
+
+class AdapterLayer(Wrapping, ABC):
+    """y = base(x) + s F(drop(x), change), where F is what the frozen layer does with its weight.
+
+    The change is made anew in each pass, in float32, and rounded to the format of x by itself: added to a weight in
+    half precision, small changes would be lost. Kinds say what it is (`change`), how it begins (`start`), and which
+    tensors a file has of it (`export`). All of its own parameters and buffers are its state.
+    """
+
+    kind = ""  # as `changes.Change` calls its files; a file of such a kind can give start values
+
+    def __init__(self, base: Any, size: Size, options: Options) -> None:
+        super().__init__(base)
+        self.rank, self.alpha, self.strength = size.rank, size.alpha, 1.0
+        self.options, self.is_enabled = options, True
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return self.alpha / self.rank
 
     def enable_adapters(self, enabled: bool) -> None:
         """Whether the change is added."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from library.adapters.changes import Change
 from library.adapters.kinds import Options, Size
 from library.adapters.layer import AdapterLayer, OwnKind, normal
+from library.adapters.tucker import folded, is_wanted
 
 NAMES = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 
@@ -31,18 +32,35 @@ class Hadamard(torch.autograd.Function):
 
 
 class LohaLayer(AdapterLayer):
-    """alpha / rank * (w1_a w1_b) * (w2_a w2_b), by LyCORIS's names; a kernel belongs to the inputs."""
+    """alpha / rank * (w1_a w1_b) * (w2_a w2_b), by LyCORIS's names; a kernel belongs to the inputs.
+
+    With `use_tucker` a core stands between the two of each pair, in convolutions that have a kernel.
+    """
 
     kind = "loha"
 
     def __init__(self, base: nn.Module, size: Size, options: Options) -> None:
         super().__init__(base, size, options)
         outputs, inputs = self.weight.flatten(1).shape
+        self.has_cores = is_wanted(options, self.weight)
+        if self.has_cores:
+            self.kind = ""  # no file has the parts
+            inputs = self.weight.shape[1]
+            self.hada_t1, self.hada_t2 = (self.new(size.rank, size.rank, *self.weight.shape[2:]) for _ in range(2))
         self.hada_w1_a, self.hada_w1_b = self.new(outputs, size.rank), self.new(size.rank, inputs)
         self.hada_w2_a, self.hada_w2_b = self.new(outputs, size.rank), self.new(size.rank, inputs)
 
+    def matrices(self) -> list[Tensor]:
+        """All four, the cores multiplied into the second of each pair."""
+        first, second, third, fourth = (getattr(self, name) for name in NAMES)
+        if not self.has_cores:
+            return [first, second, third, fourth]
+        return [first, folded(self.hada_t1, second).flatten(1), third, folded(self.hada_t2, fourth).flatten(1)]
+
     def begin(self, generator: torch.Generator) -> None:
         """As LyCORIS begins: one of the four is zero."""
+        for core in (self.hada_t1, self.hada_t2) if self.has_cores else ():
+            core.copy_(normal(core, 0.1, generator))
         self.hada_w1_a.copy_(normal(self.hada_w1_a, 0.1, generator))
         self.hada_w1_b.copy_(normal(self.hada_w1_b, 1.0, generator))
         self.hada_w2_a.zero_()
@@ -50,12 +68,12 @@ class LohaLayer(AdapterLayer):
 
     def change(self) -> Tensor:
         """The product at its scale."""
-        made: Tensor = Hadamard.apply(*(getattr(self, name) for name in NAMES))
+        made: Tensor = Hadamard.apply(*self.matrices())
         return (made * self.scale).reshape(self.weight.shape)
 
     def export(self, alpha: float) -> dict[str, Tensor]:
         """LyCORIS's leaves; the first takes the difference of the alphas."""
-        leaves = {name: getattr(self, name) for name in NAMES}
+        leaves = dict(zip(NAMES, self.matrices(), strict=True))
         if alpha != self.alpha:
             leaves[NAMES[0]] = leaves[NAMES[0]] * (self.alpha / alpha)
         return leaves | self.shared_alpha(alpha)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from library.adapters.changes import Change
 from library.adapters.kinds import Options, Size
 from library.adapters.layer import AdapterLayer, OwnKind, uniform
+from library.adapters.tucker import folded, is_wanted
 
 
 class LokrLayer(AdapterLayer):
@@ -15,7 +16,7 @@ class LokrLayer(AdapterLayer):
 
     `factor` is the most that outputs 1 and inputs 1 may be, -1 the root of all. A factor larger than twice the rank is
     a product of two matrices itself: w2 unless `full_matrix`, w1 with `decompose_both`. The scale is alpha / rank, and
-    1 where both are whole.
+    1 where both are whole. With `use_tucker` a core stands between the two of w2, in convolutions that have a kernel.
     """
 
     kind = "lokr"
@@ -26,7 +27,7 @@ class LokrLayer(AdapterLayer):
         outputs, inputs, *kernel = self.weight.shape
         limit = int(told.get("factor", -1))
         (o1, o2), (i1, i2) = divided(outputs, limit), divided(inputs, limit)
-        self.kernel = kernel
+        self.kernel, self.has_core = kernel, False
         self.splits_first = bool(told.get("decompose_both", False)) and rank < max(o1, i1) / 2
         self.splits_second = not told.get("full_matrix", False) and rank < max(o2, i2) / 2
         if self.splits_first:
@@ -34,7 +35,12 @@ class LokrLayer(AdapterLayer):
         else:
             self.lokr_w1 = self.new(o1, i1)
         if self.splits_second:
-            self.lokr_w2_a, self.lokr_w2_b = self.new(o2, rank), self.new(rank, i2 * math.prod(kernel))
+            self.has_core = is_wanted(options, self.weight)
+            if self.has_core:
+                self.kind = ""  # no file has the parts
+                self.lokr_t2 = self.new(rank, rank, *kernel)
+            flat = i2 if self.has_core else i2 * math.prod(kernel)
+            self.lokr_w2_a, self.lokr_w2_b = self.new(o2, rank), self.new(rank, flat)
         else:
             self.lokr_w2 = self.new(o2, i2, *kernel)
 
@@ -42,6 +48,10 @@ class LokrLayer(AdapterLayer):
     def scale(self) -> float:
         """alpha / rank where a factor is decomposed."""
         return self.alpha / self.rank if self.splits_first or self.splits_second else 1.0
+
+    def second(self) -> Tensor:
+        """The latter of the two matrices of w2, the core multiplied into it."""
+        return folded(self.lokr_t2, self.lokr_w2_b).flatten(1) if self.has_core else self.lokr_w2_b
 
     def begin(self, generator: torch.Generator) -> None:
         """All uniform but the last, which is zero."""
@@ -53,12 +63,15 @@ class LokrLayer(AdapterLayer):
     def change(self) -> Tensor:
         """The product at its scale."""
         one = self.lokr_w1_a @ self.lokr_w1_b if self.splits_first else self.lokr_w1
-        two = self.lokr_w2_a @ self.lokr_w2_b if self.splits_second else self.lokr_w2.flatten(1)
+        two = self.lokr_w2_a @ self.second() if self.splits_second else self.lokr_w2.flatten(1)
         return torch.einsum("ai,bj->abij", one * self.scale, two).reshape(self.weight.shape)
 
     def export(self, alpha: float) -> dict[str, Tensor]:
         """LyCORIS's leaves; the first takes the difference of the alphas, which whole factors have none of."""
-        leaves = dict(self.named_parameters(recurse=False))
+        leaves: dict[str, Tensor] = dict(self.named_parameters(recurse=False))
+        if self.has_core:
+            del leaves["lokr_t2"]
+            leaves["lokr_w2_b"] = self.second()
         if alpha != self.alpha and (self.splits_first or self.splits_second):
             first = next(iter(leaves))
             leaves[first] = leaves[first] * (self.alpha / alpha)

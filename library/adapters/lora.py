@@ -15,6 +15,7 @@ from library.adapters.fused import use_fused_layers
 from library.adapters.keys import ALPHA, DOWN, UP, LoraWeights, to_leaves
 from library.adapters.kinds import Kind, Options, Size
 from library.adapters.low_rank import LOW_RANK
+from library.adapters.tucker import TUCKER
 from library.errors import InputError
 
 ADAPTER = "default"
@@ -27,7 +28,9 @@ class Lora:
     told: Mapping[str, str] = {}
 
     def fitted(self, options: Options) -> Kind:
-        """Itself; PEFT's layers cannot drop ranks or whole layers, ours can."""
+        """Itself; PEFT's layers cannot drop ranks or whole layers, and have no core, ours can and have."""
+        if options.arguments.get("use_tucker"):
+            return TUCKER
         return LOW_RANK if options.rank_dropout or options.module_dropout else self
 
     def inject(self, model: nn.Module, sizes: Mapping[str, Size], options: Options) -> dict[str, LoraLayer]:

@@ -1,4 +1,4 @@
-"""Adapter files added to a model's weights, several at once, and taken out again without a trace."""
+"""Adapter files put on a model, several at once, and taken off again without a trace."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from library.adapters.changes import Change, read_changes
 from library.adapters.full import is_norm
+from library.adapters.hypernetwork import READERS, ContextNetwork, readers_of, wrap
+from library.adapters.hypernetwork_files import HypernetworkFile, read_hypernetwork
 from library.adapters.keys import part_of
 from library.errors import InputError
 from library.log import warn
@@ -17,11 +19,13 @@ class Merged:
     """Adapter files at their strengths, added to the weights of modules: W + the sum of strength * change.
 
     The sum is formed in float32 and rounded once to the weights' own number format. The weights before are
-    kept, so `restore` is exact, at the price of one copy of every changed weight on its device.
+    kept, so `restore` is exact, at the price of one copy of every changed weight on its device. Hypernetworks are put
+    in front of the layers that they change the input of.
     """
 
     def __init__(self) -> None:
         self._before: list[tuple[nn.Parameter, Tensor]] = []
+        self._wrapped: list[tuple[nn.Module, str]] = []
 
     def add(self, module: nn.Module, changes: Sequence[tuple[float, Change]]) -> None:
         """Adds the changes, (strength, layer) each, to one module's weight and, where they have any, to its bias."""
@@ -35,6 +39,20 @@ class Merged:
             bias = module.bias
             self._replace(bias, sum((factor * each.to(bias.device).float() for factor, each in biases), bias.float()))
 
+    def wear(self, unet: nn.Module, files: Sequence[tuple[float, HypernetworkFile]]) -> None:
+        """Has attention read its context through hypernetworks, (strength, file) each, in their order."""
+        for path, width in readers_of(unet).items():
+            place = READERS.index(path.rpartition(".")[2])
+            networks: list[ContextNetwork] = []
+            for strength, file in files:
+                if width in file.pairs:
+                    network = file.pairs[width][place].to(unet.get_submodule(path).weight.device)
+                    network.strength = strength
+                    networks.append(network)
+            if networks:
+                wrap(unet, path, networks)
+                self._wrapped.append((unet, path))
+
     @torch.no_grad()
     def _replace(self, parameter: nn.Parameter, values: Tensor) -> None:
         self._before.append((parameter, parameter.detach().clone()))
@@ -43,6 +61,11 @@ class Merged:
     @torch.no_grad()
     def restore(self) -> None:
         """The weights as they were before, bit for bit."""
+        for module, path in self._wrapped:
+            parent, _, name = path.rpartition(".")
+            base = module.get_submodule(path).get_base_layer()  # type: ignore[operator]  # it was wrapped above
+            setattr(module.get_submodule(parent), name, base)
+        self._wrapped.clear()
         for weight, before in self._before:
             weight.copy_(before)
         self._before.clear()
@@ -54,6 +77,8 @@ def load_adapters(
     layers: Mapping[str, Mapping[str, str]],
 ) -> Merged:
     """Merges adapter files of any kind and rank, in kohya's or diffusers' layout, at the given strengths into a model.
+
+    Hypernetworks are put on the UNet instead, in their order.
 
     Args:
         files: (path, strength) each; a strength may be negative, and 0 leaves a file out
@@ -68,7 +93,12 @@ def load_adapters(
     """
     changes: dict[str, list[tuple[float, Change]]] = {}
     targets = {stem: each for part in layers for stem, each in _targets(modules[part], layers[part]).items()}
+    hypernetworks = []
     for path, strength in files:
+        if hypernetwork := read_hypernetwork(path):
+            _check_widths(hypernetwork, modules["unet"], str(path))
+            hypernetworks += [(strength, hypernetwork)] if strength else []
+            continue
         found = read_changes(path)
         _check(found, targets, str(path))
         _say_missing(found, layers, str(path))
@@ -78,6 +108,8 @@ def load_adapters(
     for stem, given in changes.items():
         if any(strength for strength, _ in given):
             merged.add(targets[stem], given)
+    if hypernetworks:
+        merged.wear(modules["unet"], hypernetworks)
     return merged
 
 
@@ -107,6 +139,15 @@ def _check(found: Mapping[str, Change], targets: Mapping[str, nn.Module], name: 
                 f"{name} does not fit the base model: {stem} is made for a weight of shape {change.shape}, and the "
                 f"model's has {needed}."
             )
+
+
+def _check_widths(found: HypernetworkFile, unet: nn.Module, name: str) -> None:
+    contexts = set(readers_of(unet).values())
+    if strange := sorted(found.pairs.keys() - contexts):
+        raise InputError(
+            f"{name} does not fit the base model: it is a hypernetwork for contexts of width {strange[0]}, and the "
+            f"model's are {', '.join(map(str, sorted(contexts)))}."
+        )
 
 
 def can_carry(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from library.adapters.changes import read_changes
 from library.adapters.full import is_norm
 from library.adapters.keys import LoraWeights, part_of
 from library.adapters.kinds import Kind, Options, Size
-from library.adapters.layer import AdapterLayer
+from library.adapters.layer import Wrapping
 from library.errors import InputError, blaming
 from library.log import warn
 from library.lookup import ADAPTERS, NORMS, resolve
@@ -128,7 +128,7 @@ class Network:
         """Takes the adapters off; the modules are the base model again, still frozen."""
         for part in self.layers:
             module = self.modules[part]
-            wrapped = [pair for pair in module.named_modules() if isinstance(pair[1], BaseTunerLayer | AdapterLayer)]
+            wrapped = [pair for pair in module.named_modules() if isinstance(pair[1], BaseTunerLayer | Wrapping)]
             for path, layer in wrapped:
                 parent, _, name = path.rpartition(".")
                 setattr(module.get_submodule(parent), name, layer.get_base_layer())
@@ -206,7 +206,7 @@ def attach(
         injected = network.kind.inject(modules[part], rest, options) if rest else {}
         injected |= norm.inject(modules[part], norms, options)
         network.norms |= {layers[part][path] for path in norms}
-        network.layers[part] = {layers[part][path]: injected[path] for path in chosen}
+        network.layers[part] = {layers[part][path]: injected[path] for path in chosen if path in injected}
         for stem, layer in network.layers[part].items():
             network.kind_of(stem).start(layer, derive_seed(seed, stem))
     return network

@@ -11,14 +11,20 @@ from library.errors import InputError
 class OftLayer(AdapterLayer):
     """R W - W, where R turns blocks of outputs, each by Cayley's (I - Q)^-1 (I + Q) with Q = B - B^T.
 
-    The rank is the size of a block: the largest divisor of the outputs up to it. Files have the change itself.
+    The rank is the size of a block: the largest divisor of the outputs up to it; with `num_blocks` there are that many
+    blocks, or the largest divisor below. `constraint` times the outputs is the longest that Q may be, as in
+    sd-scripts, where it is called alpha; 0 is none. Files have the change itself.
     """
 
     step = 1  # what sizes are multiples of
 
     def __init__(self, base: nn.Module, size: Size, options: Options) -> None:
         super().__init__(base, size, options)
-        outputs = self.weight.shape[0]
+        outputs, told = self.weight.shape[0], options.arguments
+        self.longest = float(told.get("constraint", 0)) * outputs
+        if count := int(told.get("num_blocks", 0)):
+            most = max(each for each in range(1, count + 1) if outputs % each == 0)
+            size = size._replace(rank=outputs // most)
         sizes = [each for each in range(self.step, max(size.rank, 2) + 1, self.step) if outputs % each == 0]
         self.size = max(sizes, default=1)
         if self.size == 1:
@@ -37,6 +43,8 @@ class OftLayer(AdapterLayer):
         """What the turn makes of the weight, less the weight."""
         weight = self.weight.detach().float()
         skew = self.blocks - self.blocks.transpose(-1, -2)
+        if self.longest:
+            skew = skew * (self.longest / torch.linalg.vector_norm(skew).clamp_min(self.longest))
         one = torch.eye(self.size, device=weight.device).expand_as(skew)
         turns = torch.linalg.solve_ex(one - skew, one + skew).result
         rows = weight.flatten(1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from library.adapters.anatomy import Module
+from library.adapters.hypernetwork_files import HypernetworkFile
 from library.adapters.inspection import Inspection
 
 WHOLE, PARTLY, NOT = "whole", "in part", "not"
@@ -31,6 +32,8 @@ Findings = Iterator[tuple[str, str]]
 
 def verdicts(look: Inspection) -> list[Verdict]:
     """What each UI makes of a file."""
+    if look.hypernetwork:
+        return _of_hypernetwork(look.hypernetwork)
     rules = {
         "AUTOMATIC1111": _automatic,
         "Forge": _forge,
@@ -47,6 +50,14 @@ def verdicts(look: Inspection) -> list[Verdict]:
         reasons = dict.fromkeys(reason for each, reason in found if each == state)
         result.append(Verdict(ui, state, tuple(reasons)))
     return result
+
+
+def _of_hypernetwork(found: HypernetworkFile) -> list[Verdict]:
+    reason = "its last layer differs there, for it is computed with norms"
+    comfy = Verdict("ComfyUI", PARTLY, (reason,)) if found.form.layer_norm else Verdict("ComfyUI", WHOLE, ())
+    strangers = ("Forge", "InvokeAI", "diffusers", "Fooocus")
+    none = [Verdict(ui, NOT, ("it has no hypernetworks",)) for ui in strangers]
+    return [Verdict("AUTOMATIC1111", WHOLE, ()), none[0], comfy, *none[1:]]
 
 
 def _everywhere(look: Inspection) -> Findings:

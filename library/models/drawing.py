@@ -84,7 +84,8 @@ class Painter:
         dtype: torch.dtype = torch.float32,
         max_token_length: int | None = None,
     ) -> list[Guidance]:
-        """What prompts in the web UI's grammar say to the UNet: weights, BREAK and AND, without tags of LoRAs.
+        """What prompts in the web UI's grammar say to the UNet: weights, BREAK, AND and words that change on the way,
+        without tags of LoRAs.
 
         `max_token_length` cuts them; None reads them whole.
         """
@@ -120,7 +121,7 @@ class Painter:
         predict = Predictor(self.family, self.unet, guidances, condition, dtype)
         beginning = self._encode(start, first, place) if start else None
         with borrowed([self.unet], place):
-            latents = sample(self.family, first.sampler, first.steps, predict, noise, beginning)
+            latents = sample(self.family, first.sampler, first.steps, predict, noise, beginning, predict.at)
         for prompt, each in zip(prompts, latents, strict=True):
             if not torch.isfinite(each).all():
                 warn(f"the picture of seed {prompt.seed} overflowed; use bf16 or no mixed precision.")

@@ -1,4 +1,4 @@
-"""What stands in a prompt beside words: `<lora:name:0.8>` and AND, as in AUTOMATIC1111's web UI. Imports nothing heavy.
+"""What stands in a prompt beside words, as in AUTOMATIC1111's web UI: `<lora:name:0.8>`, AND. Imports nothing heavy.
 
 Brackets and BREAK, which the text encoder is concerned with, are read in emphasis.py.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from library.errors import InputError
 
-TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
+TAG = re.compile(r"<(?:lora|lyco|hypernet):([^<>]*)>", re.IGNORECASE)
 AND = re.compile(r"\bAND\b")
 PART_WEIGHT = re.compile(r"\s*:\s*([-+]?(?:\d+\.?\d*|\.\d+))\s*$")
 LORA_ENDINGS = (".safetensors", ".pt", ".ckpt")
@@ -18,7 +18,7 @@ LORA_ENDINGS = (".safetensors", ".pt", ".ckpt")
 
 @dataclass(frozen=True)
 class Tag:
-    """A LoRA that a prompt names, by its file's name without the ending."""
+    """A LoRA or a hypernetwork that a prompt names, by its file's name without the ending."""
 
     name: str
     strength: float = 1.0

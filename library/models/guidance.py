@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
+from library.models.editing import at_steps
 from library.models.family import Condition, Family
 from library.models.grammar import parts_of
 from library.models.prompts import Prompt
@@ -16,11 +18,17 @@ from library.models.prompts import Prompt
 class Guidance:
     """The condition of one picture: a row for each part of the prompt, behind one for the negative words.
 
-    `factors` are those of the parts; without any there is one row, which is not guided.
+    `factors` are those of the parts; without any there is one row, which is not guided. Where words change on the way,
+    `steps` says which rows of the condition are read at each step.
     """
 
     condition: Condition
     factors: tuple[float, ...] = ()
+    steps: tuple[tuple[int, ...], ...] = ()
+
+    def rows(self, step: int) -> Sequence[int]:
+        """The rows of the condition that are read at a step, counted from 0."""
+        return self.steps[min(step, len(self.steps) - 1)] if self.steps else range(len(self.condition.hidden))
 
     def combined(self, answers: Tensor) -> Tensor:
         """One answer (1, channels, h, w) of those to all rows (rows, channels, h, w): classifier-free guidance (Ho and
@@ -44,6 +52,16 @@ def guided_texts(prompt: Prompt) -> tuple[list[str], tuple[float, ...]]:
     return [prompt.negative, *(text for text, _ in parts)], tuple(scale * weight for _, weight in parts)
 
 
+def texts_by_steps(texts: Sequence[str], steps: int) -> tuple[list[str], tuple[tuple[int, ...], ...]]:
+    """All that texts say at any step, and at each step the numbers of what they say; none where nothing changes."""
+    columns = [at_steps(text, steps) for text in texts]
+    if all(said == text for text, column in zip(texts, columns, strict=True) for said in column):
+        return list(texts), ()
+    numbers: dict[str, int] = {}
+    rows = [tuple(numbers.setdefault(said, len(numbers)) for said in row) for row in zip(*columns, strict=True)]
+    return list(numbers), tuple(rows)
+
+
 def read_guidance(
     family: Family,
     encoders: Sequence[nn.Module],
@@ -53,35 +71,56 @@ def read_guidance(
 ) -> Guidance:
     """A prompt in the web UI's grammar, read by text encoders that are where they are to compute.
 
-    `max_token_length` cuts each part; None reads all of it.
+    `max_token_length` cuts each part; None reads all of it. What changes on the way is read in all its forms.
     """
-    texts, factors = guided_texts(prompt)
+    parts, factors = guided_texts(prompt)
+    texts, steps = texts_by_steps(parts, prompt.steps)
     device = next(encoders[0].parameters()).device
     tokens = [each.to(device) for each in family.tokenize_prompts(texts, max_token_length)]
-    return Guidance(family.encode_text(encoders, tokens, clip_skip), factors)
+    return Guidance(family.encode_text(encoders, tokens, clip_skip), factors, steps)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Predictor:
-    """The guided answers of a UNet for a batch of pictures, each with its own guidance."""
+    """The guided answers of a UNet for a batch of pictures, each with its own guidance, at the step that was told."""
 
     family: Family
     unet: nn.Module
     guidances: Sequence[Guidance]
     condition: Condition
     dtype: torch.dtype
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        """Find the rows of each picture in the batch's condition."""
+        self.starts = [0, *accumulate(len(each.condition.hidden) for each in self.guidances)]
+        self.is_changing = any(each.steps for each in self.guidances)
+
+    def at(self, step: int) -> None:
+        """From now on it answers for this step, counted from 0."""
+        self.step = step
 
     def __call__(self, noisy: Tensor, timestep: Tensor) -> Tensor:
         """Answers (batch, channels, h, w), float32, to latents of that shape at one timestep, a tensor of no size."""
-        counts = [len(each.condition.hidden) for each in self.guidances]
+        places = [each.rows(self.step) for each in self.guidances]
+        counts = [len(each) for each in places]
+        condition = self.condition
+        if self.is_changing:
+            pairs = zip(self.starts, places, strict=False)
+            condition = chosen_rows(condition, [start + row for start, each in pairs for row in each])
         rows = torch.cat([each.expand(count, -1, -1, -1) for each, count in zip(noisy.split(1), counts, strict=True)])
         with autocast(rows.device, self.dtype):
-            answers = self.family.predict(self.unet, rows, timestep.expand(len(rows)), self.condition)
-        pairs = zip(self.guidances, answers.float().split(counts), strict=True)
-        return torch.cat([guidance.combined(part) for guidance, part in pairs])
+            answers = self.family.predict(self.unet, rows, timestep.expand(len(rows)), condition)
+        parts = answers.float().split(counts)
+        return torch.cat([each.combined(part) for each, part in zip(self.guidances, parts, strict=True)])
 
 
 Predict = Callable[[Tensor, Tensor], Tensor]
+
+
+def chosen_rows(condition: Condition, rows: list[int]) -> Condition:
+    """These rows of a condition, in this order."""
+    return Condition(*(None if column is None else column[rows] for column in condition))
 
 
 def joined_condition(conditions: Sequence[Condition], device: torch.device) -> Condition:

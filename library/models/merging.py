@@ -1,7 +1,7 @@
 """A model written anew, with or without adapters in its weights; tensor by tensor, as large models want it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -71,6 +71,15 @@ def merged_unet(family: Family, shares: Sequence[Share], dtype: torch.dtype) -> 
     for name, tensor in changed.items():
         unet.get_parameter(name).data = tensor.to(dtype)
     return unet, len(changed)
+
+
+def weights_of(family: Family) -> Callable[[str], Tensor | None]:
+    """The weight of each layer that adapters change, by its stem in kohya's files; None for other stems."""
+    found: dict[str, Tensor] = {}
+    for part in parts_of(family):
+        tensors = family.part_tensors(part)
+        found |= {stem: tensors[name] for stem, name in changeable(family, part, tensors).items()}
+    return found.get
 
 
 def made_facts(family: Family, title: str, **more: Any) -> TrainingFacts:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from library.adapters.anatomy import Module
+from library.adapters.hypernetwork import READERS
 from library.adapters.keys import PARTS, dotted_of, part_of, stem_of
 from library.errors import InputError
 from library.models.family import Family
@@ -35,12 +36,15 @@ def place(family: Family, modules: Iterable[Module]) -> Placement:
             if name.endswith(WEIGHT):
                 shapes[stem_of(f"{part}.{name.removesuffix(WEIGHT)}", xl)] = tuple(tensor.shape)
         usual[part] = usual_stems(family, part, tensors, convolutions=False)
+    contexts = {shape[1] for stem, shape in shapes.items() if stem.endswith(READERS)}
     result, seen = Placement(), set()
     for module in modules:
         stem = model_stem(module.stem, xl)
         seen.add(stem)
         needed = shapes.get(stem) if stem else None
-        if needed is None:
+        if module.kind == "hypernetwork" and module.shape and module.shape[1] in contexts:
+            result.found += 1
+        elif needed is None:
             result.unknown.append(module.stem)
         elif not _fits(module.shape, needed):
             result.wrong.append(f"{module.stem} is made for a weight of shape {module.shape}, the model's has {needed}")

@@ -1,7 +1,7 @@
 """From noise to latents, by a sampler of diffusers or of our own."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ FOR_SAMPLE_PREDICTION = (
     "unipc",
 )
 ONE_BY_ONE = ("dpm_adaptive",)  # those whose steps depend on the pictures
+ROUNDING = 1e-3  # of a timestep, which no two steps are as near as
 LAST_TRACE = 2.0**-24  # of the signal's variance, diffusers' own figure for schedules that end in pure noise
 
 # What diffusers writes for Stable Diffusion; each scheduler takes the part that it knows.
@@ -32,6 +33,9 @@ SCHEDULER_SETTINGS = {
     "skip_prk_steps": True,
     "steps_offset": 1,
 }
+
+
+Tell = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +72,24 @@ class Beginning:
 
 
 def sample(
-    family: Family, sampler: str, steps: int, predict: Predict, noise: Noise, beginning: Beginning | None = None
+    family: Family,
+    sampler: str,
+    steps: int,
+    predict: Predict,
+    noise: Noise,
+    beginning: Beginning | None = None,
+    tell: Tell = lambda step: None,
 ) -> Tensor:
     """Clean latents (batch, channels, h, w) that `predict` leads to; all but the prediction is float32.
+
+    `tell` is told before each prediction to which step it belongs, counted from 0 for the first that is done.
 
     Raises InputError for an unknown sampler, and for one that cannot be used with what the model predicts.
     """
     name = known_sampler(family, sampler)
     if lookup.SAMPLERS[split_name(name)[0]].startswith("diffusers:"):
-        return _by_scheduler(make_scheduler(family, name, steps), steps, predict, noise, beginning)
-    return _by_solver(family, name, steps, predict, noise, beginning)
+        return _by_scheduler(make_scheduler(family, name, steps), steps, predict, noise, beginning, tell)
+    return _by_solver(family, name, steps, predict, noise, beginning, tell)
 
 
 def known_sampler(family: Family, sampler: str) -> str:
@@ -119,7 +131,9 @@ def make_scheduler(family: Family, sampler: str, steps: int) -> Any:
     return build(**{key: value for key, value in settings.items() if key in known})
 
 
-def _by_scheduler(scheduler: Any, steps: int, predict: Predict, noise: Noise, beginning: Beginning | None) -> Tensor:
+def _by_scheduler(
+    scheduler: Any, steps: int, predict: Predict, noise: Noise, beginning: Beginning | None, tell: Tell
+) -> Tensor:
     scheduler.set_timesteps(steps, device=noise.device)
     latents, times = noise.draw(), scheduler.timesteps
     if beginning is None:
@@ -129,7 +143,9 @@ def _by_scheduler(scheduler: Any, steps: int, predict: Predict, noise: Noise, be
         latents = scheduler.add_noise(beginning.latents, latents, times[:1])
     takes_noise = "generator" in inspect.signature(scheduler.step).parameters
     random = {"generator": list(noise.generators)} if takes_noise else {}
-    for timestep in times:
+    for number, timestep in enumerate(times):
+        # Of pndm the first step is taken twice.
+        tell(max(number - 1, 0) if hasattr(scheduler, "plms_timesteps") else number // scheduler.order)
         prediction = predict(scheduler.scale_model_input(latents, timestep), timestep)
         latents = scheduler.step(prediction, timestep, latents, **random, return_dict=False)[0]
     return latents
@@ -152,7 +168,13 @@ def _times_behind(scheduler: Any, count: int) -> Tensor:
 
 
 def _by_solver(
-    family: Family, sampler: str, steps: int, predict: Predict, noise: Noise, beginning: Beginning | None
+    family: Family,
+    sampler: str,
+    steps: int,
+    predict: Predict,
+    noise: Noise,
+    beginning: Beginning | None,
+    tell: Tell,
 ) -> Tensor:
     method, is_karras = split_name(sampler)
     schedule = scaled_linear(*family.betas)
@@ -164,7 +186,13 @@ def _by_solver(
     if beginning is not None:
         latents = latents + beginning.latents
     solve = lookup.resolve(lookup.SAMPLERS[method])
-    solved: Tensor = solve(Denoiser(predict, table, family.prediction_type), latents, sigmas, noise.draw)
+    starts = [table.timestep(sigma) - ROUNDING for sigma in sigmas[:-1]]
+
+    def told(noisy: Tensor, timestep: Tensor) -> Tensor:
+        tell(max(sum(start >= float(timestep) - 2 * ROUNDING for start in starts) - 1, 0))
+        return predict(noisy, timestep)
+
+    solved: Tensor = solve(Denoiser(told, table, family.prediction_type), latents, sigmas, noise.draw)
     return solved
 
 

@@ -44,7 +44,9 @@ REASONS = {
     "one network is trained on the base model as it is": "base_weights enable_base_weight",
     "a resumed run takes its step and epoch from the state": """initial_epoch initial_step
         skip_until_initial_step""",
-    "the curves go to TensorBoard alone": "wandb_api_key wandb_run_name use_wandb log_tracker_config",
+    "the curves go to TensorBoard alone": "wandb_api_key use_wandb log_tracker_config",
+    "write it into network_args, such as loraplus_lr_ratio=16": """loraplus_lr_ratio loraplus_unet_lr_ratio
+        loraplus_text_encoder_lr_ratio""",
     "files stay on this machine": """huggingface_repo_id huggingface_repo_type huggingface_path_in_repo
         huggingface_token huggingface_repo_visibility save_state_to_huggingface resume_from_huggingface
         async_upload""",
@@ -63,7 +65,7 @@ UNSUPPORTED = {name: reason for reason, names in REASONS.items() for name in nam
 
 # Options that only tune another one, which is refused above or fixed: what they say changes nothing.
 COMPANIONS_TEXT = """
-    zero_stage
+    zero_stage wandb_run_name
     offload_optimizer_device offload_optimizer_nvme_path offload_param_device
     offload_param_nvme_path zero3_init_flag zero3_save_16bit_model
     fp16_master_weights_and_gradients mode_scale negative_sampling_method
@@ -71,7 +73,10 @@ COMPANIONS_TEXT = """
 """
 COMPANIONS = frozenset(COMPANIONS_TEXT.split())
 
-KNOWN = frozenset((*ALIASES, *SWITCHES, *ONLY_VALUES, *WAYS, *UNSUPPORTED, *COMPANIONS))
+# What the pages of kohya_ss keep for themselves in the files that they write; sd-scripts passes over it too.
+PAGES = frozenset(["epoch", "noise_offset_type", "lowvram"])
+
+KNOWN = frozenset((*ALIASES, *SWITCHES, *ONLY_VALUES, *WAYS, *UNSUPPORTED, *COMPANIONS, *PAGES))
 
 # What people of other trainers and of train.sh call a setting, where the spelling is too far to guess.
 OTHER_WORDS = {
@@ -133,6 +138,8 @@ def advice(name: str, raw: Any) -> str | None:
         return None
     if name in WAYS:
         return f"'{name}' is not needed and changes nothing: the trainer chooses by itself how to compute."
+    if name in PAGES:
+        return f"'{name}' is kohya_ss' own and changes nothing, in sd-scripts neither."
     if name in COMPANIONS:
         return f"'{name}' changes nothing: it belongs to an option that is not supported."
     return None

@@ -173,8 +173,8 @@ READERS: dict[Any, Callable[[str, Any], Any]] = {
 
 def _choose(name: str, rule: Rule, value: Any) -> Any:
     if not isinstance(value, str):
-        if value in rule.choices:
-            return value
+        if value in rule.choices or str(value) in rule.aliases:
+            return rule.aliases.get(str(value), value)
         raise ValueError(f"{name} must be {listed(rule.choices)}, not {value}.")
     refused = find_name(value, rule.refusals)
     if refused:

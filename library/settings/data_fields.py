@@ -33,7 +33,12 @@ class ModelFields:
         high=12,
         zero_is_unset=True,
     )
-    max_token_length: int = option(75, "The most tokens of a caption that are read.", choices=(75, 150, 225))
+    max_token_length: int = option(
+        75,
+        "The most tokens of a caption that are read.",
+        choices=(75, 150, 225),
+        aliases={"255": 225},  # lora-scripts' own default, which sd-scripts reads so
+    )
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,25 @@
 
 import ast
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from library.lookup import ADAPTER_ARGUMENTS, BLIND, PLAIN_LORA, PRESETS, UNSCALED, find_name, nearest
+from library.lookup import (
+    ACTIVATIONS,
+    ADAPTER_ARGUMENTS,
+    BLIND,
+    HYPERNETWORK,
+    PLAIN_LORA,
+    PRESETS,
+    UNSCALED,
+    find_name,
+    nearest,
+)
 from library.settings.compat import is_off
 from library.settings.convert import listed
 from library.settings.fields import DEFAULTS, Settings
-from library.settings.run_fields import LYCORIS
+from library.settings.run_fields import LYCORIS, SD_OFT
 
 # What every kind of adapter can be told; the lists have a value for each block, the weights also a course's name.
 LISTS = {"block_dims": int, "conv_block_dims": int, "block_alphas": float, "conv_block_alphas": float}
@@ -41,11 +51,13 @@ ALGORITHMS = {
     "diag-oft": "oft",
     "boft": "boft",
 }
+OFT_CONSTRAINT = 1e-3
+OFT_WITH_CONVOLUTIONS = (r"unet.*\.attn[12]\.", r"unet.*\.(resnets|downsamplers|upsamplers)\.")
 DIRECTIONS = ("dora_wd", "weight_decompose")
-# Of LyCORIS's arguments those whose effect is a way of storing or computing, and those that are not there unless off.
+# Of LyCORIS's arguments those whose effect is a way of storing or computing, and those that few kinds have or none.
 NEEDLESS = ("disable_conv_cp", "bypass_mode", "unbalanced_factorization", "train_t5xxl")
-ABSENT = ("use_tucker", "use_conv_cp", "use_cp", "use_scalar", "rescaled", "constraint", "wd_on_output")
-RENAMED = {"block_size": "unit"}
+ABSENT = ("use_tucker", "use_scalar", "rescaled", "constraint", "wd_on_output")
+RENAMED = {"block_size": "unit", "use_cp": "use_tucker", "use_conv_cp": "use_tucker"}
 
 
 def parsed_arguments(settings: Settings) -> dict[str, Any]:
@@ -80,11 +92,15 @@ def network_mistakes(settings: Settings) -> Iterator[str]:
         yield from _quantised_mistakes(settings)
     if settings.trains_whole:
         return
+    if settings.scale_weight_norms and not is_off(told_arguments(settings).get("use_tucker", "")):
+        yield "scale_weight_norms is for pairs of matrices, and use_tucker puts a third between them; leave one out."
     if settings.network_preset and settings.network_layers:
         yield "network_preset and network_layers both say which layers learn; keep one of them."
     if settings.save_model_as == "diffusers" and (kind not in PLAIN_LORA or "train_norm" in told_arguments(settings)):
         plain = listed(PLAIN_LORA)
         yield f"save_model_as = diffusers has no place for {kind} or norms; leave it out, or choose {plain}."
+    if kind == HYPERNETWORK:
+        yield from _hypernetwork_mistakes(settings)
     if settings.dim_from_weights and kind != "lora":
         yield "dim_from_weights is for network_module = lora; set network_dim instead."
 
@@ -98,6 +114,17 @@ def _quantised_mistakes(settings: Settings) -> Iterator[str]:
         yield f"{asked}: {needs}; choose {listed(BLIND)}, or leave quantize_base out."
     if settings.compile != "no":
         yield f"{asked} and compile = {settings.compile} cannot be combined; leave one of them out."
+
+
+def _hypernetwork_mistakes(settings: Settings) -> Iterator[str]:
+    """What goes with layers that learn, and not with what stands before them."""
+    if settings.network_layers or settings.network_preset not in (None, HYPERNETWORK):
+        yield "a hypernetwork is for all attention of the UNet; leave network_preset and network_layers out."
+    if settings.network_train_text_encoder_only:
+        yield "a hypernetwork has no part in the text encoder; leave network_train_text_encoder_only out."
+    for name in ("conv_dim", "conv_alpha", "network_weights"):
+        if getattr(settings, name) is not None:
+            yield f"{name} has no meaning for network_module = {HYPERNETWORK}; leave it out."
 
 
 def idle_network_settings(settings: Settings) -> Iterator[str]:
@@ -124,8 +151,11 @@ def adopt_lycoris(settings: Settings, complaints: list[str]) -> Settings:
     for name in NEEDLESS:
         told.pop(name, None)
     for name in ABSENT:
-        if not is_off(told.pop(name, "")):
-            complaints.append(f"network_args: {name} is not supported; leave it out.")
+        if is_off(told.get(name, "")):
+            told.pop(name, None)
+        elif name not in ADAPTER_ARGUMENTS.get(kind, {}):
+            told.pop(name)
+            complaints.append(f"network_args: {name} is not supported with {kind}; leave it out.")
     if kind != "dylora":
         told.pop("unit", None)  # LyCORIS's recipes give a block_size to every kind
     preset = told.pop("preset", settings.network_preset or ("ia3" if kind == "ia3" else "full"))
@@ -144,9 +174,36 @@ def adopt_lycoris(settings: Settings, complaints: list[str]) -> Settings:
     return replace(settings, **changes)
 
 
+def adopt_networks(settings: Settings) -> Settings:
+    """The settings of a run for sd-scripts' `networks.oft`, in our words.
+
+    There network_dim is the number of blocks, network_alpha the constraint, 0.001 where it is not set, and the UNet's
+    attention alone is turned, unless network_args ask for more.
+    """
+    if settings.network_module != SD_OFT:
+        return settings
+    told = told_arguments(settings)
+    linear, convolutions = (not is_off(told.pop(name, "")) for name in ("enable_all_linear", "enable_conv"))
+    given, usual = settings.network_alpha, DEFAULTS["network_alpha"]
+    told |= {"num_blocks": str(settings.network_dim), "constraint": str(OFT_CONSTRAINT if given == usual else given)}
+    changes: dict[str, Any] = {
+        "network_module": "oft",
+        "network_alpha": usual,
+        "network_args": tuple(f"{name}={text}" for name, text in told.items()),
+        "network_train_unet_only": True,
+    }
+    if not (settings.network_layers or settings.network_preset):
+        presets = {(True, True): "unet-only", (True, False): "unet-transformer-only", (False, False): "attn-only"}
+        changes["network_preset"] = presets.get((linear, convolutions))
+        if changes["network_preset"] is None:
+            changes["network_layers"] = OFT_WITH_CONVOLUTIONS
+    return replace(settings, **changes)
+
+
 def adopt_preset(settings: Settings) -> Settings:
-    """A preset without layers in the text encoders trains the UNet alone."""
-    if settings.network_preset in _without_text() and not settings.network_train_unet_only:
+    """A preset without layers in the text encoders trains the UNet alone, and so does a hypernetwork."""
+    preset = HYPERNETWORK if settings.network_module == HYPERNETWORK else settings.network_preset
+    if preset in _without_text() and not settings.network_train_unet_only:
         return replace(settings, network_train_unet_only=True)
     return settings
 
@@ -156,14 +213,19 @@ def _without_text() -> set[str]:
 
 
 def _value(settings: Settings, name: str, text: str) -> Any:
-    own: Mapping[str, type] = ADAPTER_ARGUMENTS.get(settings.network_module or "lora", {})
-    kind = own.get(name, SHARED.get(name))
+    own: dict[str, type] = ADAPTER_ARGUMENTS.get(settings.network_module or "lora", {})
+    known = own if settings.network_module == HYPERNETWORK else SHARED | own
+    kind = known.get(name)
     if kind is None:
-        meant = nearest(name, (*own, *SHARED))
-        hint = f"did you mean '{meant}'?" if meant else f"there are {', '.join((*own, *SHARED))}."
+        meant = nearest(name, known)
+        hint = f"did you mean '{meant}'?" if meant else f"there are {', '.join(known)}."
         raise ValueError(f"network_args: {settings.network_module} knows no argument {name}; {hint}")
     if name in LISTS:
         return _numbers(name, text, LISTS[name])
+    if kind is tuple:
+        return _structure(name, text)
+    if name == "activation_func" and text not in ACTIVATIONS:
+        raise ValueError(f"network_args: {name} must be {listed(tuple(ACTIVATIONS))}, not '{text}'.")
     if kind is str:
         return text
     return _flag(name, text) if kind is bool else _number(name, text, kind)
@@ -195,7 +257,16 @@ def _numbers(name: str, text: str, kind: type) -> tuple[Any, ...]:
             return tuple(kind(each) for each in found)
     except (ValueError, SyntaxError):
         pass
-    raise ValueError(f"network_args: {name} must be numbers with commas, one for each block, not '{text}'.")
+    what = ", one for each block" if name in LISTS else ""
+    raise ValueError(f"network_args: {name} must be numbers with commas{what}, not '{text}'.")
+
+
+def _structure(name: str, text: str) -> tuple[float, ...]:
+    """The widths of a hypernetwork's layers, as multiples of the first and the last."""
+    factors = _numbers(name, text, float)
+    if len(factors) < 2 or factors[0] != 1 or factors[-1] != 1 or min(factors) <= 0:
+        raise ValueError(f"network_args: {name} must begin and end with 1, such as 1,2,1, not '{text}'.")
+    return factors
 
 
 def _is_number(text: str) -> bool:

@@ -16,7 +16,7 @@ from library.settings.convert import convert, is_unset, shown
 from library.settings.datasets import DATASET_KEYS, DOCUMENT_KEYS, read_tables, share_run_keys
 from library.settings.fields import FILE_OPTIONS, HINTS, RULES, Settings
 from library.settings.loss_checks import idle_settings
-from library.settings.network_args import adopt_lycoris, adopt_preset, idle_network_settings
+from library.settings.network_args import adopt_lycoris, adopt_networks, adopt_preset, idle_network_settings
 from library.settings.sources import Given, read_command_line, read_document, walk_sections
 from library.settings.table import help_text
 from library.settings.tables import FLAT_NAMES, DatasetTable, fit_bucket_range
@@ -43,7 +43,8 @@ def read_settings(argv: list[str] | None = None, program: str = "train_network")
         raise InputError(*complaints, *error.sentences) from error
     datasets = read_tables(tables, source, complaints)
     settings = Settings(**_values(chosen, complaints), datasets=datasets)
-    settings = _finish(_fit_to(program, adopt_lycoris(settings, complaints)), complaints)
+    settings = adopt_networks(adopt_lycoris(settings, complaints))
+    settings = _finish(_fit_to(program, settings), complaints)
     _warn_of_overruled(on_line, datasets)
     complaints.extend(find_mistakes(settings, complaints))
     if complaints:

@@ -9,7 +9,10 @@ from library.settings.rules import option
 
 PICKLE = "it is a pickle, which can run code when it is opened; safetensors loads in every UI"
 
-LYCORIS = "lycoris.kohya"
+LYCORIS, SD_OFT = "lycoris.kohya", "networks.oft"
+OTHER_MODELS = "it is for models of another kind; Stable Diffusion 1.x, 2.x and XL are trained here"
+OTHERS = ("lora_flux", "lora_sd3", "lora_lumina", "lora_anima", "lora_hunyuan_image", "oft_flux")
+CONTROL = "control networks are not trained here"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class NetworkFields:
             **{f"networks.{name}": name for name in ("lora", "lora_fa", "dylora", "loha", "lokr")},
             "locon": "lora",
             LYCORIS: LYCORIS,  # network_args say which
+            SD_OFT: SD_OFT,  # whose rank and alpha mean other things
+        },
+        refusals={
+            **{f"networks.{name}": OTHER_MODELS for name in OTHERS},
+            **{f"networks.control_net_lllite{end}": CONTROL for end in ("", "_for_train")},
         },
     )
     network_dim: int = option(16, "The rank: the inner width of each pair of matrices.", low=1)
@@ -134,7 +142,7 @@ class SavingFields:
     save_model_as: str = option(
         "safetensors",
         "The layout: safetensors is one file for every UI, diffusers is PEFT's file or a whole model's folder, "
-        "and both writes whole models in both.",
+        "and both writes whole models in both. A hypernetwork is always a .pt file.",
         choices=("safetensors", "diffusers", "both"),
         aliases={"diffusers_safetensors": "diffusers"},
         refusals={"ckpt": PICKLE, "pt": PICKLE},

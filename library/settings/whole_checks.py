@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from library.files import expanded
+from library.lookup import HYPERNETWORK
 from library.settings.fields import DEFAULTS, Settings
 from library.settings.run_fields import NetworkFields
 
@@ -80,7 +81,8 @@ def places(settings: Settings, stem: Path) -> list[Path]:
     """Where a result named `stem` is written: a file; of a whole model as `save_model_as` says a folder, or both; with
     a new word what holds that.
     """
-    file = stem.with_name(f"{stem.name}.safetensors")
+    ending = "pt" if settings.network_module == HYPERNETWORK else "safetensors"
+    file = stem.with_name(f"{stem.name}.{ending}")
     if settings.embedding_only:
         return [file, stem.with_name(f"{stem.name}.pt")]
     if settings.token_string:

@@ -8,7 +8,7 @@ from library.models.embeddings import WORD_ENTRY, embedding_tensors, write_embed
 from library.settings import Settings
 from library.settings.whole_checks import EMBEDDING_ENDING, places
 from library.train.embedding import NewWord
-from library.train.results import SAVE_DTYPES, AdapterResult, size_of
+from library.train.results import SAVE_DTYPES, Result, size_of
 from library.weights import tensors_sha256
 
 IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"  # what the standard has all embeddings say
@@ -47,7 +47,7 @@ class EmbeddingResult:
 class PivotResult:
     """The network's file, and beside it the word's, which ends in -embedding.safetensors."""
 
-    adapter: AdapterResult
+    adapter: Result
     embedding: EmbeddingResult
     kind: str = "LoRA"
 

@@ -24,7 +24,7 @@ from library.train.model_result import ModelResult
 from library.train.networks import build_network
 from library.train.prior import SelfPrior, adapter_prior, whole_prior
 from library.train.rates import part_rates
-from library.train.results import AdapterResult, Result
+from library.train.results import Result, result_of
 from library.train.sharding import shard
 from library.train.teacher import Teacher, adapter_teacher, whole_teacher
 from library.train.text_cache import open_text_cache
@@ -113,8 +113,8 @@ def _combined(settings: Settings, network: Network | None, word: NewWord | None)
         assert word is not None  # settings with which nothing learns are refused
         return word, EmbeddingResult(settings, word)
     if word is None:
-        return network, AdapterResult(settings, network)
-    return Pivot(network, word), PivotResult(AdapterResult(settings, network), EmbeddingResult(settings, word))
+        return network, result_of(settings, network)
+    return Pivot(network, word), PivotResult(result_of(settings, network), EmbeddingResult(settings, word))
 
 
 def _limit(learner: Learner, network: Network, longest: float) -> None:

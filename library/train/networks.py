@@ -9,7 +9,7 @@ from library.adapters.kinds import Options, Size
 from library.adapters.network import Network, attach
 from library.adapters.targets import BlockRates, Sizes, choose_layers, is_xl, layer_sizes
 from library.errors import InputError
-from library.lookup import ADAPTER_ARGUMENTS
+from library.lookup import ADAPTER_ARGUMENTS, HYPERNETWORK
 from library.models.family import Family
 from library.settings import Settings
 from library.settings.network_args import BLOCK_RATES, LISTS, parsed_arguments
@@ -43,7 +43,9 @@ def network_layers(settings: Settings, family: Family, modules: Mapping[str, nn.
     """
     told = parsed_arguments(settings)
     conv_dim = told.get("conv_dim", settings.conv_dim)
-    usual = "ia3" if settings.network_module == "ia3" else "full" if conv_dim else "attn-mlp"
+    own_presets = ("ia3", HYPERNETWORK)
+    usual = "full" if conv_dim else "attn-mlp"
+    usual = settings.network_module if settings.network_module in own_presets else usual
     preset, norms = settings.network_preset or usual, bool(told.get("train_norm", False))
     factors = block_factors(settings)
     found: Layers = {}

@@ -8,14 +8,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from library.adapters.hypernetwork import READERS, networks_of
+from library.adapters.hypernetwork_files import HypernetworkFile, write_hypernetwork
 from library.adapters.metadata import TrainingFacts, save_adapter, training_metadata
 from library.adapters.network import Network
-from library.lookup import ADAPTERS, resolve
+from library.lookup import ADAPTERS, HYPERNETWORK, resolve
 from library.settings import Settings
 from library.settings.network_args import told_arguments
 
 SAVE_DTYPES = {None: torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 METADATA_BYTES = 50_000
+HASH_DIGITS = 10  # of a base model, in a hypernetwork's file
 
 
 class Result(Protocol):
@@ -56,6 +59,43 @@ class AdapterResult:
     def size(self) -> int:
         """Bytes of one file, about."""
         return size_of(self.settings, self.network.state_dict().values())
+
+
+@dataclass(frozen=True)
+class HypernetworkResult:
+    """A hypernetwork's file, a .pt because AUTOMATIC1111 and ComfyUI know no other."""
+
+    settings: Settings
+    network: Network
+    kind: str = "hypernetwork"
+
+    def write(self, path: Path, facts: TrainingFacts) -> None:
+        """Writes the networks of now with what the file tells, and reads it back."""
+        settings = self.settings
+        facts = replace(facts, network_module=HYPERNETWORK, network_args=told_arguments(settings))
+        by_place = {(each.width, reader): each for reader, each in networks_of(self.network.layers["unet"])}
+        pairs = {width: (by_place[width, READERS[0]], by_place[width, READERS[1]]) for width, _ in by_place}
+        digest = facts.base_hashes.get("ss_new_sd_model_hash", "")
+        found = HypernetworkFile(
+            path.stem,
+            next(iter(by_place.values())).form,
+            pairs,
+            facts.steps,
+            digest[:HASH_DIGITS] or None,
+            facts.base_name,
+            training_metadata(facts),
+        )
+        write_hypernetwork(path, found, SAVE_DTYPES[settings.save_precision])
+
+    def size(self) -> int:
+        """Bytes of one file, about."""
+        return size_of(self.settings, self.network.state_dict().values())
+
+
+def result_of(settings: Settings, network: Network) -> AdapterResult | HypernetworkResult:
+    """What a network becomes."""
+    is_hypernetwork = settings.network_module == HYPERNETWORK
+    return HypernetworkResult(settings, network) if is_hypernetwork else AdapterResult(settings, network)
 
 
 def size_of(settings: Settings, tensors: Iterable[Tensor]) -> int:

@@ -11,7 +11,7 @@ from library.adapters.changes import read_changes
 from library.adapters.kinds import Options
 from library.adapters.metadata import save_adapter
 from library.adapters.network import Network, attach
-from library.lookup import ADAPTERS
+from library.lookup import ADAPTERS, HYPERNETWORK
 from library.models import text
 
 UNET = {
@@ -22,7 +22,7 @@ UNET = {
     "norm": "lora_unet_down_blocks_0_attentions_0_norm",
 }
 PARTS = ("unet", "text_encoder", "text_encoder_2")
-KINDS = tuple(ADAPTERS)
+KINDS = tuple(kind for kind in ADAPTERS if kind != HYPERNETWORK)  # those that change weights
 
 
 class SmallUnet(nn.Module):

@@ -17,5 +17,5 @@ def test_every_kind_can_do_all(name: str) -> None:
     for method in METHODS:
         own, needed = inspect.signature(getattr(kind, method)), inspect.signature(getattr(Kind, method))
         assert list(own.parameters) == list(needed.parameters)[1:], method
-    assert kind.module.startswith(("networks.", "lycoris.")) and isinstance(kind.told, dict)
+    assert kind.module.startswith(("networks.", "lycoris.", "hypernetwork")) and isinstance(kind.told, dict)
     assert kind.fitted(Options()) is kind

@@ -46,3 +46,35 @@ def test_outputs_that_cannot_be_divided_are_refused() -> None:
         layer_of(OFT, 7)
     with pytest.raises(InputError, match="no block of the 9 outputs"):
         layer_of(BOFT, 9)
+
+
+def test_so_many_blocks() -> None:
+    """As sd-scripts counts: the rank is then of no account; where the number is no divisor, the next below is taken."""
+    base = nn.Sequential(nn.Linear(3, 24))
+    for wanted, shape in ((4, (1, 4, 6, 6)), (7, (1, 6, 4, 4)), (1, (1, 1, 24, 24))):
+        options = Options(arguments={"num_blocks": wanted})
+        layer = OFT.inject(nn.Sequential(*base), {"0": Size(2, 1.0)}, options)["0"]
+        assert layer.blocks.shape == shape
+
+
+@pytest.mark.parametrize("kind", [OFT, BOFT])
+def test_a_turn_is_held_to_the_constraint(kind) -> None:
+    """Q / |Q| * constraint * outputs beyond that length, as sd-scripts computes it; below it nothing changes."""
+    found = {}
+    for constraint in (0.0, 0.01, 100.0):
+        options = Options(arguments={"constraint": constraint})
+        layer = kind.inject(nn.Sequential(nn.Linear(3, 16)), {"0": Size(4, 1.0)}, options)["0"]
+        with torch.no_grad():
+            layer.base_layer.weight.copy_(torch.linspace(-1, 1, 48).view(16, 3))
+        kind.start(layer, 0)
+        layer.change().sum().backward()
+        assert layer.blocks.grad.isfinite().all() and layer.blocks.grad.any()
+        with torch.no_grad():
+            layer.blocks.copy_(torch.linspace(-1, 1, layer.blocks.numel()).view(layer.blocks.shape).sin())
+            found[constraint] = layer.change()
+            if constraint == 0.01:
+                skew = layer.blocks - layer.blocks.transpose(-1, -2)
+                layer.blocks.mul_(0.01 * 16 / skew.norm())
+                layer.longest = 0.0
+                torch.testing.assert_close(layer.change(), found[constraint], rtol=1e-4, atol=1e-5)
+    assert torch.equal(found[0.0], found[100.0]) and not torch.allclose(found[0.0], found[0.01], atol=1e-2)

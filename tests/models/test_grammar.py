@@ -15,7 +15,8 @@ from library.models.grammar import Tag, find_tagged, parts_of, read_tags
         ("a <lora:sks:0.8> dog", "a  dog", [Tag("sks", 0.8)]),
         ("<lora:a b_c-1><LORA:x: -.5 >dog", "dog", [Tag("a b_c-1", 1.0), Tag("x", -0.5)]),
         ("<lyco:old:1>", "", [Tag("old")]),
-        ("a < b <toy> <hypernet:x:1>", "a < b <toy> <hypernet:x:1>", []),
+        ("a < b <toy> <hyper:x:1>", "a < b <toy> <hyper:x:1>", []),
+        ("a <hypernet:x:0.5>", "a ", [Tag("x", 0.5)]),
     ],
 )
 def test_tags(text: str, plain: str, tags: list[Tag]) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from library.models.family import Condition
-from library.models.guidance import Guidance, guided_texts, joined_condition
+from library.models.guidance import Guidance, Predictor, guided_texts, joined_condition, texts_by_steps
 from library.models.prompts import Prompt
 
 
@@ -34,3 +34,32 @@ def test_conditions_become_one_batch() -> None:
     both = joined_condition([one, two], torch.device("cpu"))
     assert both.hidden.shape == (3, 77, 8) and both.pooled is not None and both.pooled.sum() == 3
     assert both.sizes is None
+
+
+def test_what_changes_on_the_way_is_read_once() -> None:
+    rows = ((0, 1), (0, 1), (0, 2), (0, 2))
+    assert texts_by_steps(["bad", "a [dog:cat:0.5]"], 4) == (["bad", "a dog", "a cat"], rows)
+    assert texts_by_steps(["[a|b]", "b"], 3) == (["a", "b"], ((0, 1), (1, 1), (0, 1)))
+    assert texts_by_steps(["bad", "a [dog]"], 4) == (["bad", "a [dog]"], ())
+
+
+class Echo:
+    """A family whose UNet answers with the first number of each row's condition."""
+
+    def predict(self, unet: object, rows: torch.Tensor, timesteps: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return torch.ones_like(rows) * condition.hidden[:, 0, 0].view(-1, 1, 1, 1) + 0 * timesteps.view(-1, 1, 1, 1)
+
+
+def test_each_step_is_guided_by_its_own_words() -> None:
+    """One picture changes, the other does not; both have their own rows in the batch."""
+    changing = Guidance(Condition(torch.tensor([1.0, 10.0, 100.0]).view(3, 1, 1)), (2.0,), ((0, 1), (0, 2), (0, 1)))
+    steady = Guidance(Condition(torch.tensor([3.0, 5.0]).view(2, 1, 1)), (4.0,))
+    for order in ([changing, steady], [steady, changing]):
+        condition = joined_condition([each.condition for each in order], torch.device("cpu"))
+        predict = Predictor(Echo(), torch.nn.Identity(), order, condition, torch.float32)
+        found = []
+        for step in range(4):
+            predict.at(step)
+            found.append(predict(torch.zeros(2, 1, 1, 1), torch.tensor(1.0)).flatten().tolist())
+        expected = [[1 + 2 * 9, 11], [1 + 2 * 99, 11], [19, 11], [19, 11]]
+        assert found == [row if order[0] is changing else row[::-1] for row in expected]

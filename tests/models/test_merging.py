@@ -14,7 +14,7 @@ from library.adapters.network import attach
 from library.errors import InputError
 from library.models import merging
 from library.models.family import Family, open_family
-from library.models.merging import merge_into
+from library.models.merging import merge_into, weights_of
 from library.models.stems import parts_of, usual_stems, weight_stems
 from library.weights import load_tensors, read_header, save_tensors
 from tests.toy_families import write_toy, write_toy_file
@@ -145,3 +145,15 @@ def test_one_weight_at_a_time_is_in_memory(folder, tmp_path, monkeypatch) -> Non
     monkeypatch.setattr(merging, "write_file", lambda *given: events.append("write") or write(*given))
     merge_into(base, [Share(folder / "sd1_lora.safetensors")], tmp_path / "x.safetensors", None, {})
     assert events.index("write") == 12 and len(events) == 12 + 1 + 192
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl"])
+def test_weights_by_the_stems_of_files(folder, name: str) -> None:
+    family = open_family(str(folder / name))
+    weight_of = weights_of(family)
+    modules = modules_of(family)
+    for part, module in modules.items():
+        layers = family.adapter_layers(module, part)
+        assert len(layers) > 5
+        assert all(torch.equal(weight_of(stem), module.get_submodule(path).weight) for path, stem in layers.items())
+    assert weight_of("lora_unet_elsewhere") is None

@@ -143,3 +143,18 @@ def test_our_own_begin_in_noise_where_the_schedule_does(sampler: str) -> None:
     model.signals = scaled_linear(*family.betas).to_zero_snr().alphas_cumprod.clamp(min=2.0**-24).sqrt().numpy()
     drawn = sample(family, sampler, 20, model, noise_of(0))
     assert_clean(drawn)
+
+
+@pytest.mark.parametrize("sampler", NAMES)
+def test_each_prediction_knows_its_step(sampler: str) -> None:
+    """All steps in their order, each as often as the method looks; a picture to begin with is drawn from step 0 too."""
+    told: list[int] = []
+    sample(made_for("epsilon"), sampler, 12, Perfect(), noise_of(0), None, told.append)
+    assert told == sorted(told) and set(told) <= set(range(12)) and told[0] == 0
+    if "adaptive" not in sampler and "fast" not in sampler:
+        counts = [told.count(step) for step in range(12)]
+        assert set(counts[1:-1]) <= {1, 2} and len(set(counts[1:-1])) == 1, counts
+        begun: list[int] = []
+        beginning = Beginning(torch.zeros_like(noise_of(0).draw()), 0.5)
+        sample(made_for("epsilon"), sampler, 12, Perfect(), noise_of(0), beginning, begun.append)
+        assert set(begun) == set(range(6)), begun

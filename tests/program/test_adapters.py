@@ -5,7 +5,10 @@ import sys
 import pytest
 import torch
 
+import train_network
 from library.adapters.changes import read_changes
+from library.adapters.hypernetwork_files import read_hypernetwork
+from library.errors import InputError
 from library.weights import load_tensors, read_header
 from tests.runs import Bench
 from tools import generate, inspect_lora, merge_lora
@@ -47,3 +50,32 @@ def test_a_resumed_run_is_the_unbroken_one(bench: Bench, kind: str) -> None:
     again = bench.train(**words, output_name="again", resume=state)
     assert whole.keys() == again.keys()
     assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
+
+
+def test_a_hypernetwork_from_training_to_the_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Written as .pt on the way and at the end, resumed exactly, drawn with, looked up in the model; never merged."""
+    words = {"network_module": "hypernetwork", "max_train_steps": 4, "save_state": True, "save_every_n_steps": 2}
+    for more in (
+        {"output_name": "whole", "network_args": ["activation_func=mish"], "ema": True},
+        {"output_name": "again", "resume": bench.output / "whole-step00000002-state", "ema": True},
+    ):
+        given = words | {"network_args": ["activation_func=mish"], "sample_every_n_steps": 4} | more
+        assert train_network.main(bench.argv(**given)) == 0
+    assert {"whole.pt", "whole-step00000002.pt", "whole-ema.pt", "again.pt"} <= bench.names()
+    assert not [name for name in bench.names() if name.endswith(".safetensors")]
+    files = [read_hypernetwork(bench.output / f"{name}.pt") for name in ("whole", "again", "whole-step00000002")]
+    numbers = [[each for pair in file.pairs.values() for one in pair for each in one.parameters()] for file in files]
+    assert all(torch.equal(one, other) for one, other in zip(numbers[0], numbers[1], strict=True))
+    assert not any(torch.equal(one, other) for one, other in zip(numbers[0], numbers[2], strict=True))
+    assert [file.step for file in files] == [4, 4, 2] and len(files[0].pairs) == 3
+    path, picture = bench.output / "whole.pt", bench.output / "a.png"
+    drawing = ["--model", bench.model, "--lora", path, "--prompt", "a", "--steps", 1, "--output", picture]
+    for program, arguments in ((generate, drawing), (inspect_lora, [path, "--check", bench.model])):
+        monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
+        assert program.main() == 0
+    said = capsys.readouterr().out
+    assert "The hypernetwork is" in said and "6 layers found their place" in said and picture.is_file()
+    merging = ["--model", bench.model, "--lora", path, "--output", bench.output / "merged.safetensors"]
+    monkeypatch.setattr(sys, "argv", ["program", *map(str, merging)])
+    with pytest.raises(InputError, match="is a hypernetwork"):
+        merge_lora.main()

@@ -277,3 +277,20 @@ def test_tables_do_not_overlap() -> None:
     assert set(compat.ALIASES.values()) <= set(RULES)
     assert set(compat.OTHER_WORDS.values()) <= set(RULES)
     assert not compat.OTHER_WORDS.keys() & settings
+
+
+def test_what_pages_write_for_themselves_is_passed_over(read, complaints, capsys) -> None:
+    toml = "epoch = 3\nnoise_offset_type = 'Original'\nwandb_run_name = 'last'\nmax_token_length = 255\n"
+    settings = read(toml=toml)
+    said = capsys.readouterr().err
+    assert (settings.max_train_epochs, settings.max_token_length) == (None, 225)
+    assert said.count("is kohya_ss' own and changes nothing") == 2 and "'wandb_run_name' changes nothing" in said
+    assert read("--max_token_length", "255").max_token_length == 225
+    assert "max_token_length must be 75, 150 or 225, not 256" in complaints("--max_token_length", "256")[0]
+    assert compat.PAGES and not compat.PAGES & (compat.WAYS | compat.COMPANIONS | compat.UNSUPPORTED.keys())
+
+
+def test_rates_of_loraplus_are_sent_to_their_place(complaints) -> None:
+    [said] = complaints(toml="loraplus_unet_lr_ratio = 16\n")
+    assert "write it into network_args, such as loraplus_lr_ratio=16" in said
+    assert not complaints(toml="loraplus_unet_lr_ratio = 0\n")

@@ -35,7 +35,7 @@ MISTAKES = [
     ("--lr_scheduler zigzag", "piecewise_constant or rex, not 'zigzag'."),
     ("--mixed_precision fp8", "mixed_precision must be no, fp16 or bf16, not 'fp8'."),
     ("--max_token_length 77", "max_token_length must be 75, 150 or 225, not 77."),
-    ("--network_module lycoris", "oft or boft, not 'lycoris'."),
+    ("--network_module lycoris", "boft or hypernetwork, not 'lycoris'."),
     ("--save_model_as ckpt", "save_model_as cannot be 'ckpt': it is a pickle"),
 ]
 

@@ -112,7 +112,8 @@ def test_lycoris_arguments(read, complaints) -> None:
     for words, told in (
         (["algo=glora"], "algo must be lora, locon"),
         (["algo=loha", "dora_wd=True"], "dora_wd is for algo = lora, not loha"),
-        (["use_tucker=True"], "use_tucker is not supported"),
+        (["algo=full", "use_cp=True"], "use_tucker is not supported"),
+        (["use_scalar=True"], "use_scalar is not supported"),
         (["preset=all"], "preset must be attn-only"),
     ):
         said = complaints(*lycoris, *words)
@@ -132,3 +133,76 @@ def test_presets_without_text_train_the_unet_alone(read) -> None:
 def test_an_alpha_without_an_effect_is_said(read, capsys: pytest.CaptureFixture[str]) -> None:
     read("--network_module", "ia3", "--network_alpha", "3")
     assert "network_alpha changes nothing with network_module = ia3" in capsys.readouterr().err
+
+
+def test_a_hypernetwork_is_told_its_own_things_alone(read, complaints) -> None:
+    kind = ["--network_module", "hypernetwork"]
+    settings = read(*kind, "--network_args", "layer_structure=1, 2, 0.5, 1", "activation_func=swish")
+    assert parsed_arguments(settings) == {"layer_structure": (1.0, 2.0, 0.5, 1.0), "activation_func": "swish"}
+    assert settings.network_train_unet_only
+    for words, told in (
+        (["--network_args", "conv_dim=4"], "hypernetwork knows no argument conv_dim; there are layer_structure, act"),
+        (["--network_args", "layer_structure=2,1"], "layer_structure must begin and end with 1, such as 1,2,1"),
+        (["--network_args", "layer_structure=1,0,1"], "layer_structure must begin and end with 1"),
+        (["--network_args", "layer_structure=a"], "layer_structure must be numbers with commas, not 'a'"),
+        (["--network_args", "activation_func=gelu"], "activation_func must be linear, relu"),
+        (["--network_preset", "attn-mlp"], "a hypernetwork is for all attention of the UNet"),
+        (["--network_layers", "attn2"], "a hypernetwork is for all attention of the UNet"),
+        (["--conv_dim", "4"], "conv_dim has no meaning for network_module = hypernetwork"),
+        (["--save_model_as", "diffusers"], "diffusers has no place for hypernetwork"),
+        (["--scale_weight_norms", "1"], "scale_weight_norms is for network_module = lora"),
+    ):
+        said = complaints(*kind, *words)
+        assert len(said) == 1 and told in said[0], said
+    said = complaints(*kind, "--network_train_text_encoder_only")
+    assert any("a hypernetwork has no part in the text encoder" in each for each in said), said
+
+
+@pytest.mark.parametrize(
+    ("words", "preset", "layers"),
+    [
+        ([], "attn-only", 0),
+        (["enable_all_linear=True"], "unet-transformer-only", 0),
+        (["enable_all_linear=True", "enable_conv=True"], "unet-only", 0),
+        (["enable_conv=True", "enable_all_linear=False"], None, 2),
+    ],
+)
+def test_oft_of_sd_scripts(words: list[str], preset: str | None, layers: int, read, capsys) -> None:
+    toml = "[a]\nnetwork_module = 'networks.oft'\nnetwork_dim = 8\nnetwork_alpha = 0.01\n"
+    settings = read(toml=f"{toml}network_args = {words}")
+    assert (settings.network_module, settings.network_preset, len(settings.network_layers)) == ("oft", preset, layers)
+    assert parsed_arguments(settings) == {"num_blocks": 8, "constraint": 0.01}
+    assert settings.network_train_unet_only and "network_alpha" not in capsys.readouterr().err
+    usual = read("--network_module", "networks.oft", "--network_dim", "4")
+    assert parsed_arguments(usual) == {"num_blocks": 4, "constraint": 0.001}
+
+
+def test_a_constraint_of_lycoris(read, complaints) -> None:
+    lycoris = ["--network_module", "lycoris.kohya", "--network_args"]
+    assert parsed_arguments(read(*lycoris, "algo=diag-oft", "constraint=0.01")) == {"constraint": 0.01}
+    assert "constraint is not supported" in complaints(*lycoris, "algo=loha", "constraint=1")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("networks.lora_flux", "models of another kind"),
+        ("networks.oft_flux", "models of another kind"),
+        ("networks.control_net_lllite", "control networks are not trained here"),
+    ],
+)
+def test_modules_for_something_else_are_refused(name: str, told: str, complaints) -> None:
+    said = complaints("--network_module", name)
+    assert len(said) == 1 and told in said[0] and name in said[0], said
+
+
+@pytest.mark.parametrize("name", ["use_tucker", "use_cp", "use_conv_cp"])
+@pytest.mark.parametrize("algorithm", ["locon", "loha", "lokr"])
+def test_cores_by_all_their_names(name: str, algorithm: str, read, complaints) -> None:
+    lycoris = ["--network_module", "lycoris.kohya", "--network_args", f"algo={algorithm}"]
+    assert parsed_arguments(read(*lycoris, f"{name}=True")) == {"use_tucker": True}
+    off = parsed_arguments(read(*lycoris, f"{name}=False"))
+    assert off in ({}, {"use_tucker": False})
+    if algorithm == "locon":
+        said = complaints(*lycoris, f"{name}=True", "--scale_weight_norms", "1")
+        assert len(said) == 1 and "use_tucker puts a third between them" in said[0], said

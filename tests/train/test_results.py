@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from library.adapters.hypernetwork import networks_of
+from library.adapters.hypernetwork_files import read_hypernetwork
 from library.adapters.metadata import TrainingFacts
 from library.settings.network_args import told_arguments
 from library.train.model import build_model
-from library.train.results import AdapterResult
+from library.train.results import AdapterResult, HypernetworkResult
 from library.weights import load_tensors, read_header
 
 
@@ -47,3 +49,22 @@ def test_the_layout_of_diffusers(written) -> None:
 def test_arguments(settings_of) -> None:
     told = told_arguments(settings_of(network_args=["conv_dim=4", "loraplus_lr_ratio=16"]))
     assert told == {"conv_dim": "4", "loraplus_lr_ratio": "16"}
+
+
+def test_a_hypernetwork_is_written_for_its_ui(settings_of, family, compute, tmp_path) -> None:
+    settings = settings_of(network_module="hypernetwork", save_precision="fp16")
+    model = build_model(settings, family, compute, 4, ["a"])
+    assert isinstance(model.result, HypernetworkResult) and model.result.kind == "hypernetwork"
+    for each in model.learner.parameters:
+        each.data += torch.linspace(-1, 1, each.numel()).reshape(each.shape)
+    hashes = {"ss_new_sd_model_hash": "0123456789abcdef"}
+    model.result.write(tmp_path / "sks-000002.pt", TrainingFacts("toy", "base", base_hashes=hashes, steps=7))
+    found = read_hypernetwork(tmp_path / "sks-000002.pt")
+    assert (found.name, found.step, found.checkpoint, found.checkpoint_name) == ("sks-000002", 7, "0123456789", "base")
+    assert found.dtype == torch.float16 and sorted(found.pairs) == [16, 24, 32]
+    assert found.metadata["ss_network_module"] == "hypernetwork"
+    own = {(each.width, reader): each for reader, each in networks_of(model.learner.learned.layers["unet"])}
+    for (width, reader), network in own.items():
+        theirs = found.pairs[width][("to_k", "to_v").index(reader)]
+        for mine, read in zip(network.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(mine.half().float(), read)
