@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The models of the tests are tiny, so that two processes of one thread each are faster than one with two.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec "${python:?}" -m pytest -q -n "${TEST_PROCESSES:-2}" --dist loadfile --durations 15 "$@"
+exec "${python:?}" -m pytest -q -n "${TEST_PROCESSES:-2}" --dist loadfile "$@"
