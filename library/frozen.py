@@ -20,7 +20,7 @@ BOTH = ("ahead", "back")  # for the forward pass, and for the backward pass
 
 
 def use_frozen_layers(modules: Iterable[nn.Module], copies: Sequence[str] = BOTH, processes: int = 1) -> None:
-    """Has the wide convolutions and linear layers of `modules` that do not learn computed by a `FrozenLayer`.
+    """Has the wide convolutions and linear layers of `modules` that do not learn computed by a `PackedLayer`.
 
     Their classes, weights and names stay. On a GPU nothing is changed, nor where the copies of all would take more
     than this process's part of a third of the machine's memory; so it is the same in every run on a machine. Models
@@ -34,13 +34,13 @@ def use_frozen_layers(modules: Iterable[nn.Module], copies: Sequence[str] = BOTH
             each.layer.forward = each
 
 
-def frozen_linear(layer: nn.Module) -> "FrozenLinear | None":
-    """What multiplies by the weight of `layer`, where it is not the layer itself."""
-    return layer.forward if isinstance(layer.forward, FrozenLinear) else None
+def frozen_linear(layer: nn.Module) -> "FrozenLayer | None":
+    """What multiplies by the weight of the linear layer `layer`, where it is not the layer itself."""
+    return layer.forward if isinstance(layer.forward, FrozenLayer) else None
 
 
-def _frozen(layer: nn.Module) -> "FrozenLayer | None":
-    """A plain convolution or linear layer that does not learn as a `FrozenLayer`, if that gains anything."""
+def _frozen(layer: nn.Module) -> "PackedLayer | None":
+    """A plain convolution or linear layer that does not learn as a `PackedLayer`, if that gains anything."""
     learns = any(each.requires_grad for each in layer.parameters(recurse=False))
     is_own = type(layer) in (nn.Linear, nn.Conv2d) and not isinstance(layer.forward, FrozenLayer)
     if not is_own or learns or not _is_worth_packing(layer.weight):
@@ -67,13 +67,11 @@ def _is_worth_packing(weight: Any) -> bool:
 class FrozenLayer(ABC):
     """A layer's products with its frozen weight: of inputs, and of gradients on their way back.
 
-    The copies are made anew where the weight has been changed since.
+    For autograd they keep nothing but the weight.
     """
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
-        self._version = -1
-        self._copies: dict[str, Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """The layer's output, in the format of x; the layer's own, where it learns by now or autocast is on."""
@@ -88,6 +86,28 @@ class FrozenLayer(ABC):
         weight: Tensor = self.layer.weight
         return weight
 
+    @abstractmethod
+    def ahead(self, x: Tensor) -> Tensor:
+        """The layer's output, without autograd."""
+
+    @abstractmethod
+    def back(self, dy: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of inputs of that shape from that of the output."""
+
+    def _plain(self, x: Tensor) -> Tensor:
+        """The layer's output with autograd as the layer itself has it."""
+        output: Tensor = type(self.layer).forward(self.layer, x)
+        return output
+
+
+class PackedLayer(FrozenLayer):
+    """One that computes with copies of the weight; they are made anew where it has been changed since."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self._version = -1
+        self._copies: dict[str, Tensor] = {}
+
     def pack(self, copies: Sequence[str]) -> None:
         """Makes these copies now; others are made when they are needed."""
         for name in copies:
@@ -100,10 +120,6 @@ class FrozenLayer(ABC):
     def back(self, dy: Tensor, shape: torch.Size) -> Tensor:
         """The gradient of inputs of that shape from that of the output."""
         return self._times(dy, "back", None)
-
-    def _plain(self, x: Tensor) -> Tensor:
-        output: Tensor = type(self.layer).forward(self.layer, x)
-        return output
 
     def _copy(self, name: str) -> Tensor:
         """The copy "ahead" or "back" of the weight as it is now."""
@@ -124,7 +140,7 @@ class FrozenLayer(ABC):
         """The product of x with that copy."""
 
 
-class FrozenLinear(FrozenLayer):
+class FrozenLinear(PackedLayer):
     """y = x W' + b, dx = dy W, for x (..., inputs) and W (outputs, inputs)."""
 
     def _ordered(self, name: str) -> Tensor:
@@ -147,7 +163,7 @@ class FrozenPointwise(FrozenLinear):
         return rows.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-class FrozenConv2d(FrozenLayer):
+class FrozenConv2d(PackedLayer):
     """y = W * x + b; dx is the convolution of dy with W turned round and its channels exchanged.
 
     Where the kernel goes in steps of several pixels, zeros are put between those of dy.

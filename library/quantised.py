@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from library.frozen import FrozenLinear
+from library.frozen import FrozenLayer
 
 WIDE = 256  # inputs and outputs; narrower layers are few and small
 BLOCK = 64  # numbers of NF4 with one scale
@@ -67,7 +67,7 @@ class NF4:
 FORMATS = {"int8": Int8, "nf4": NF4}
 
 
-class QuantisedLinear(FrozenLinear):
+class QuantisedLinear(FrozenLayer):
     """y = x W' + b, dx = dy W with a W that is made whole for each of the products, and kept in few bits between."""
 
     def __init__(self, layer: nn.Linear, kept: Int8 | NF4) -> None:

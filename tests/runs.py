@@ -49,6 +49,12 @@ def draw_pictures(
     return folder
 
 
+def draw_two_shapes(folder: Path, tall: int, wide: int) -> Path:
+    """So many pictures of 64 x 128 pixels, and so many of 128 x 64."""
+    draw_pictures(folder, tall, size=(64, 128))
+    return draw_pictures(folder, wide, size=(128, 64), first=tall)
+
+
 def draw_mask(picture: Path, size: tuple[int, int] = (64, 64), left: int = 0, right: int = 255) -> Path:
     """Writes the mask of a picture beside it: one shade on its left half, another on its right."""
     mask = Image.new("L", size, left)

@@ -114,10 +114,9 @@ class ContextLayer(Wrapping):
 
 def wrap(model: nn.Module, path: str, networks: Sequence[ContextNetwork]) -> ContextLayer:
     """Puts networks in front of the layer at a path."""
-    parent, _, name = path.rpartition(".")
     layer = ContextLayer(model.get_submodule(path), networks)
     layer.train(model.training)
-    setattr(model.get_submodule(parent), name, layer)
+    model.set_submodule(path, layer)
     return layer
 
 

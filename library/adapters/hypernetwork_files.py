@@ -15,11 +15,10 @@ from library.adapters.hypernetwork import READERS, ContextNetwork, Form
 from library.documents import read_json
 from library.errors import InputError
 from library.files import write_atomically
-from library.lookup import ACTIVATIONS
+from library.lookup import ACTIVATIONS, HYPERNETWORK
 from library.weights import load_weights_only
 
 Pair = tuple[ContextNetwork, ContextNetwork]
-KIND = "hypernetwork"
 OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}  # of the first files, which had two layers
 START = "KaimingUniform"  # how the first matrices are drawn, in the words of that program
 
@@ -107,7 +106,7 @@ def modules_in(found: HypernetworkFile) -> list[Module]:
             tensors = dict(network.named_parameters())
             is_finite = all(bool(each.isfinite().all()) for each in tensors.values())
             stem = f"{width}.{reader}"
-            modules.append(Module(stem, KIND, tuple(tensors), None, None, (width, width), length, is_finite))
+            modules.append(Module(stem, HYPERNETWORK, tuple(tensors), None, None, (width, width), length, is_finite))
     return modules
 
 

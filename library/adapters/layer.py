@@ -151,10 +151,9 @@ class OwnKind:
         """Wraps the modules at these paths."""
         layers = {}
         for path, size in sizes.items():
-            parent, _, name = path.rpartition(".")
             layer = self.layer(model.get_submodule(path), size, options)
             layer.train(model.training)
-            setattr(model.get_submodule(parent), name, layer)
+            model.set_submodule(path, layer)
             layers[path] = layer
         return layers
 

@@ -62,9 +62,8 @@ class Merged:
     def restore(self) -> None:
         """The weights as they were before, bit for bit."""
         for module, path in self._wrapped:
-            parent, _, name = path.rpartition(".")
             base = module.get_submodule(path).get_base_layer()  # type: ignore[operator]  # it was wrapped above
-            setattr(module.get_submodule(parent), name, base)
+            module.set_submodule(path, base)
         self._wrapped.clear()
         for weight, before in self._before:
             weight.copy_(before)

@@ -130,8 +130,7 @@ class Network:
             module = self.modules[part]
             wrapped = [pair for pair in module.named_modules() if isinstance(pair[1], BaseTunerLayer | Wrapping)]
             for path, layer in wrapped:
-                parent, _, name = path.rpartition(".")
-                setattr(module.get_submodule(parent), name, layer.get_base_layer())
+                module.set_submodule(path, layer.get_base_layer())
             if hasattr(module, "peft_config"):
                 del module.peft_config
         self.layers.clear()

@@ -14,6 +14,7 @@ from library.settings import read_settings
 from library.weights import read_header
 
 ROOT = Path(__file__).resolve().parents[2]
+PLAIN = {"lora_down.weight", "lora_up.weight", "alpha"}  # the leaves of a LoRA
 FOLDER = Path(__file__).resolve().parent / "real_configs"
 HERE = {
     "pretrained_model_name_or_path": ROOT / "demo" / "model",
@@ -39,19 +40,19 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "ss_text_encoder_lr": "1e-05",
         },
         "optimizer": "AdamW8bit",
-        "leaves": {"lora_down.weight", "lora_up.weight", "alpha"},
+        "leaves": PLAIN,
         "ranks": {32},
     },
     "lora_scripts_arguments": {
         "told": {"ss_noise_offset": "0.05", "ss_network_dim": "16", "ss_lr_warmup_steps": "1", "ss_keep_tokens": "1"},
         "optimizer": "Lion",
-        "leaves": {"lora_down.weight", "lora_up.weight", "alpha"},
+        "leaves": PLAIN,
         "ranks": {16, 4},
     },
     "lora_scripts_gui": {
         "told": {"ss_network_module": "networks.dylora", "ss_max_token_length": "225", "ss_noise_offset": "0.0357"},
         "optimizer": "Prodigy",
-        "leaves": {"lora_down.weight", "lora_up.weight", "alpha"},
+        "leaves": PLAIN,
         "ranks": {16},
     },
     "kohya_gui": {
@@ -65,13 +66,13 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "ss_gradient_checkpointing": "True",
         },
         "optimizer": "AdamW8bit",
-        "leaves": {"lora_down.weight", "lora_up.weight", "alpha"},
+        "leaves": PLAIN,
         "ranks": {32, 8},
     },
     "sd_scripts_tables": {
         "told": {"ss_loss_type": "smooth_l1", "ss_ip_noise_gamma": "0.1", "ss_training_comment": "a remark"},
         "optimizer": "AdamW",
-        "leaves": {"lora_down.weight", "lora_up.weight", "alpha"},
+        "leaves": PLAIN,
         "ranks": {16},
     },
     "lycoris_lokr": {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from library.errors import InputError
-from tests.runs import WHOLE, Bench, assert_same, draw_pictures, largest_difference
+from tests.runs import WHOLE, Bench, assert_same, draw_two_shapes, largest_difference
 from tests.trust.together import run_together
 
 CUTS: dict[str, dict[str, int]] = {
@@ -40,8 +40,7 @@ LARGE_EPSILON = {"optimizer_args": ["eps=1e-6"]}
 def place(tmp_path_factory: pytest.TempPathFactory, toy_model: Path, toy_cache: Path) -> Bench:
     """Eleven pictures of two shapes: 64 x 128 makes effective batches of 4 and 3, 128 x 64 one of 4."""
     folder = tmp_path_factory.mktemp("same")
-    pictures = draw_pictures(folder / "pictures", 7, size=(64, 128))
-    draw_pictures(pictures, 4, size=(128, 64), first=7)
+    pictures = draw_two_shapes(folder / "pictures", 7, 4)
     return Bench(toy_model, pictures, folder, toy_cache)
 
 

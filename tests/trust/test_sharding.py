@@ -16,7 +16,7 @@ import train_dreambooth
 from library.device import start_compute
 from library.train.sharding import shard
 from library.train.state import load_state
-from tests.runs import ROOT, WHOLE, Bench, draw_pictures, largest_difference, run_to_the_end
+from tests.runs import ROOT, WHOLE, Bench, draw_two_shapes, largest_difference, run_to_the_end
 from tests.toys import original_unet_name, toy_unet
 from tests.trust.processes import status_of
 from tests.trust.together import free_port, run_together
@@ -42,8 +42,7 @@ FSDP = {"ACCELERATE_USE_FSDP": "true"}
 def place(tmp_path_factory: pytest.TempPathFactory, toy_model: Path, toy_cache: Path) -> Bench:
     """Six pictures: effective batches of 4, and of 2, which is one process's."""
     folder = tmp_path_factory.mktemp("sharding")
-    pictures = draw_pictures(folder / "pictures", 4, size=(64, 128))
-    draw_pictures(pictures, 2, size=(128, 64), first=4)
+    pictures = draw_two_shapes(folder / "pictures", 4, 2)
     return Bench(toy_model, pictures, folder, toy_cache)
 
 
