@@ -157,6 +157,16 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
             "cache_text_encoder_outputs cannot be set while the text encoder learns, because what it makes of a "
             f"caption changes; {remedy}, or leave it out."
         )
+    if settings.selective_checkpointing and settings.gradient_checkpointing:
+        yield (
+            "selective_checkpointing and gradient_checkpointing cannot both be set; the first costs hardly any time, "
+            "the second keeps least: choose one."
+        )
+    if settings.selective_checkpointing and settings.compile != "no":
+        yield (
+            "selective_checkpointing cannot be set with compile, which chooses by itself what is computed twice; leave "
+            "one of them out."
+        )
     if settings.dim_from_weights and settings.network_weights is None:
         yield "dim_from_weights needs a file to take the rank from; set network_weights."
     if settings.scale_weight_norms and settings.network_module not in (None, "lora", "lora_fa", "dylora"):

@@ -13,6 +13,7 @@ from library.device import Compute
 from library.frozen import use_frozen_layers
 from library.models.family import Family
 from library.quantised import quantise
+from library.recompute import keep_no_cheap_tensors
 from library.settings import Settings
 from library.train.captions import TextReader
 from library.train.compiling import compile_model
@@ -130,15 +131,18 @@ def learning_dtype(settings: Settings, compute: Compute) -> torch.dtype:
     return compute.dtype
 
 
-def make_ready(settings: Settings, compute: Compute, *modules: nn.Module) -> None:
+def make_ready(settings: Settings, compute: Compute, unet: nn.Module, *encoders: nn.Module) -> None:
     """Lets parts that gradients go through keep as much for them as the settings say, and has them compiled.
 
     What is not compiled and does not learn computes by `library.frozen`.
     """
+    modules = (unet, *encoders)
     for module in modules:
         module.train()
     if settings.gradient_checkpointing:
         keep_less(*modules)
+    if settings.selective_checkpointing:
+        keep_no_cheap_tensors(unet)
     if settings.fast_layers and settings.compile == "no":
         use_frozen_layers(modules, processes=compute.world_size)
     compile_model(settings, *modules)

@@ -9,6 +9,7 @@ import torch
 from library.data.epochs import Shape
 from library.device import Compute, memory_room_gb
 from library.lookup import OPTIMIZERS, find_name
+from library.recompute import keep_no_cheap_tensors, recipes_of
 from library.settings import Settings
 from library.settings.checks import find_mistakes
 from library.train.memory import predicted_peak_gb, state_bytes
@@ -26,12 +27,15 @@ def usable_gb(device: torch.device) -> float:
 def thriftier(settings: Settings, compute: Compute) -> Iterator[Settings]:
     """The settings as they are, and then with ever more harm; all learn from the same effective batches.
 
-    Gradient checkpointing takes time. An 8-bit optimizer rounds its state, so that smaller batches, accumulated to the
-    same number, are tried with it only where they do not do without.
+    Selective checkpointing takes little time, gradient checkpointing a third. An 8-bit optimizer rounds its state, so
+    that smaller batches, accumulated to the same number, are tried with it only where they do not do without.
     """
     yield settings
-    less = replace(settings, gradient_checkpointing=True)
     optimizer, known = _eight_bit(settings, compute), set(find_mistakes(settings, []))
+    selective = replace(settings, selective_checkpointing=True)
+    if selective != settings and known.issuperset(find_mistakes(selective, [])):
+        yield selective
+    less = replace(settings, gradient_checkpointing=True, selective_checkpointing=False)
     for parts in _divisors(math.gcd(*_batch_sizes(settings))):
         for name in filter(None, (settings.optimizer_type, optimizer)):
             candidate = replace(_cut(less, parts), optimizer_type=name)
@@ -46,6 +50,8 @@ def thrifty_peak_gb(
 
     Where it computes activations again, the model does so from then on.
     """
+    if candidate.selective_checkpointing and not recipes_of(model.unet):
+        keep_no_cheap_tensors(model.unet)
     if candidate.gradient_checkpointing and not settings.gradient_checkpointing:
         keep_less(*model.learning())
     return predicted_peak_gb(model, compute, candidate, thrifty_shapes(settings, candidate, shapes))
@@ -59,7 +65,13 @@ def thrifty_shapes(settings: Settings, candidate: Settings, shapes: Sequence[Sha
 
 def change_in_words(before: Settings, after: Settings) -> str:
     """What differs between two settings, as they are written."""
-    names = ("gradient_checkpointing", "optimizer_type", "train_batch_size", "gradient_accumulation_steps")
+    names = (
+        "selective_checkpointing",
+        "gradient_checkpointing",
+        "optimizer_type",
+        "train_batch_size",
+        "gradient_accumulation_steps",
+    )
     changed = [f"{name} = {_written(getattr(after, name))}" for name in names if _differs(before, after, name)]
     sizes = [(one.batch_size, other.batch_size) for one, other in zip(before.datasets, after.datasets, strict=True)]
     changed += [f"batch_size = {other} instead of {one} in [[datasets]]" for one, other in sizes if one != other]

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from library.data.epochs import Shape
 from library.device import Compute
+from library.recompute import recipes_of
 from library.settings import Settings
 from library.train.compiling import uncompiled
 from library.train.model import Model
@@ -51,6 +52,8 @@ class _Saved:
 def record(model: Model, compute: Compute, settings: Settings, shape: Shape) -> Tape:
     """The tape of one batch; with gradient checkpointing inputs of blocks are kept, and one block is computed again."""
     units = _checkpointed_units(model.unet) if settings.gradient_checkpointing else []
+    if recipes := recipes_of(model.unet):
+        recipes.turn(settings.selective_checkpointing)
     with uncompiled():
         tape = _forward(model, compute, shape, [])
         if not units:
@@ -69,11 +72,14 @@ def _checkpointed_units(unet: nn.Module) -> list[nn.Module]:
 
 
 def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Module]) -> Tape:
-    """The tape of a pass that computes nothing; `inside` is what that of `units` keeps that keeps most."""
-    unet, device, reader = model.unet, compute.device, model.reader
+    """The tape of a pass that computes nothing; `inside` is what that of `units` keeps that keeps most.
+
+    Where there are none, it is the largest tensor that is made again by itself.
+    """
+    unet, device, reader, recipes = model.unet, compute.device, model.reader, recipes_of(model.unet)
     (width, height), batch = shape
     condition = reader.read([""] * batch)  # real numbers, for frozen encoders remember them
-    growth: list[int] = [0]
+    growth, again = [0], [0]
     layers: list[Layer] = []
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         modules = (unet, *reader.encoders)
@@ -85,6 +91,8 @@ def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Mo
             handles.append(unit.register_forward_hook(lambda *_: growth.append(growth.pop() + saved.bytes)))
         for layer, own in _learning(modules):
             handles.append(layer.register_forward_hook(lambda *_, own=own: layers.append(Layer(saved.bytes, own))))
+        if recipes:
+            recipes.watch = lambda kept, made: (saved.keep(kept), again.append(made))
         with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor), model.number_format(compute):
             if reader.trained:
                 condition = reader.read([""] * batch)
@@ -93,7 +101,9 @@ def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Mo
             model.family.predict(unet, noisy, timesteps, condition)
         for handle in handles:
             handle.remove()
-        return Tape(layers, saved.bytes, max(growth))
+        if recipes:
+            recipes.watch = None
+        return Tape(layers, saved.bytes, max(*growth, *again))
 
 
 def _learning(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, int]]:

@@ -131,6 +131,10 @@ def test_checkpointing_changes_nothing(bench7: Bench, whole: dict[str, Tensor]) 
     assert largest_difference(tensors, whole) < 1e-5
 
 
+def test_selective_checkpointing_changes_nothing_at_all(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    assert_same(bench7.train(train_batch_size=4, selective_checkpointing=True, **CHANCES), whole)
+
+
 def test_a_moved_folder_changes_nothing(bench7: Bench, whole: dict[str, Tensor], tmp_path: Path) -> None:
     """Samples are known by their content, so other names and places of the same files are the same samples."""
     moved = tmp_path / "elsewhere"

@@ -25,6 +25,7 @@ SPANS = st.tuples(st.floats(0.01, 9), st.floats(9, 99))
 # Fields whose values other fields or the file system limit; each is given here as a person might.
 SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "quantize_base": st.just("no"),  # the others go with few kinds of adapters alone
+    "selective_checkpointing": st.just(False),  # true goes with neither compile nor gradient_checkpointing
     "pretrained_model_name_or_path": st.sampled_from(["a/b", "pictures", "./pictures"]),
     "vae": st.sampled_from([None, "c/d"]),
     "train_data_dir": st.just(Path("pictures")),

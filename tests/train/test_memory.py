@@ -72,11 +72,13 @@ BF16 = {"full_bf16": True, "mixed_precision": "bf16"}
         {},
         {"train_text_encoder": True},
         {"gradient_checkpointing": True},
+        {"selective_checkpointing": True},
         {"mixed_precision": "bf16"},
         {"mixed_precision": "bf16", "gradient_checkpointing": True},
         BF16,
         FUSED,
         {**FUSED, **BF16, "gradient_checkpointing": True},
+        {**FUSED, **BF16, "selective_checkpointing": True},
     ],
     ids=lambda changes: " ".join(changes) or "plain",
 )

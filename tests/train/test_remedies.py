@@ -47,6 +47,7 @@ def steps(settings: Settings, compute) -> list[str]:
 
 def test_the_order_of_least_harm(settings_of, compute) -> None:
     assert steps(settings_of(train_batch_size=4, gradient_accumulation_steps=3), compute) == [
+        "selective_checkpointing = true",
         "gradient_checkpointing = true",
         "gradient_checkpointing = true and optimizer_type = AdamW8bit",
         "gradient_checkpointing = true, train_batch_size = 2 and gradient_accumulation_steps = 6",
@@ -62,7 +63,8 @@ def test_what_is_done_already_is_not_done_again(settings_of, compute) -> None:
     thrifty = settings_of(train_batch_size=1, gradient_checkpointing=True, optimizer_type="AdamW8bit")
     assert steps(thrifty, compute) == []
     assert steps(settings_of(train_batch_size=1, optimizer_type="Prodigy", learning_rate=1), compute) == [
-        "gradient_checkpointing = true"
+        "selective_checkpointing = true",
+        "gradient_checkpointing = true",
     ]
 
 
@@ -121,8 +123,8 @@ def test_each_takes_less(whole, compute) -> None:
     candidates = list(thriftier(settings, compute))
     peaks = [thrifty_peak_gb(model, compute, settings, each, SHAPES) for each in candidates]
     assert model.unet.is_gradient_checkpointing
-    plain, checkpointed, eight, half, half_eight, *_ = peaks
-    assert plain > checkpointed > eight and checkpointed > half > half_eight
+    plain, selective, checkpointed, eight, half, half_eight, *_ = peaks
+    assert plain > max(selective, checkpointed) and checkpointed > eight and checkpointed > half > half_eight
     built = whole(gradient_checkpointing=True, train_batch_size=2, gradient_accumulation_steps=2)
     halves = [shape._replace(batch_size=2) for shape in SHAPES]
     assert half == memory.predicted_peak_gb(built[1], compute, built[0], halves), "as if it had been built so"
@@ -132,7 +134,7 @@ def test_advice_names_the_first_that_fits(whole, compute) -> None:
     settings, model = whole()
     peaks = [thrifty_peak_gb(whole()[1], compute, settings, each, SHAPES) for each in thriftier(settings, compute)]
     told = advice(model, compute, settings, SHAPES, peaks[1])
-    assert told.startswith(f"{peaks[1]:.2f} GB are predicted with gradient_checkpointing = true; set that")
+    assert told.startswith(f"{peaks[1]:.2f} GB are predicted with selective_checkpointing = true; set that")
     told = advice(model, compute, settings, SHAPES, min(peaks) * 0.9)
     assert told.startswith(f"at least {min(peaks):.2f} GB are predicted whatever")
 
