@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     from library.train.model import build_model
     from library.train.places import check_places
     from library.train.rates import check_learning
+    from library.train.recorded import check_graphs
     from library.train.run import run
     from library.train.sharding import check_sharding
 
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # ---- folders, optimizer and base model, looked at before anything is loaded or written
     check_places(settings)
+    check_graphs(settings, compute.device)
     check_learning(settings, compute.world_size)
     check_sharding(settings, compute)
     family = open_base(settings)

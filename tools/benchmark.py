@@ -19,6 +19,7 @@ from library.errors import InputError
 from library.log import say
 
 SMALL_ROUNDS, ROUNDS, STEPS = 9, 5, 10
+WAYS = ("compile", "selective_checkpointing", "cuda_graphs")  # settings of training that the reference has not
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,6 +36,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     formats = ("no", "fp16", "bf16")
     parser.add_argument("--precision", choices=formats, help="by default bf16 on a GPU, else no: float32")
     parser.add_argument("--compile", choices=("no", "regional", "full"), default="no", help="as in training")
+    parser.add_argument("--selective_checkpointing", action="store_true", help="as in training")
+    parser.add_argument("--cuda_graphs", action="store_true", help="as in training; for NVIDIA GPUs")
     settings = parser.parse_args(argv)
     for name in ("rounds", "steps"):
         if vars(settings)[name] is not None and vars(settings)[name] < 1:
@@ -53,6 +56,8 @@ def main() -> int:
     from library.bench.works import measure, works_of
     from library.device import start_compute
     from library.files import write_atomically
+    from library.settings import Settings
+    from library.train.recorded import check_graphs
 
     on_gpu = torch.cuda.is_available()
     precision = settings.precision or ("bf16" if on_gpu else "no")
@@ -60,14 +65,17 @@ def main() -> int:
     if not works:
         names = ", ".join(work.name for work in works_of(settings.small))
         raise InputError(f"--only '{settings.only}' is in no row's name; the rows are {names}.")
+    compute = start_compute(precision)
+    ways = {name: vars(settings)[name] for name in WAYS}
+    check_graphs(Settings(cuda_graphs=settings.cuda_graphs), compute.device)
     rounds = settings.rounds or (SMALL_ROUNDS if settings.small else ROUNDS)
     rows = []
     steps = settings.steps or (1 if settings.small else STEPS)
-    for row in measure(works, start_compute(precision), precision, rounds, steps, settings.compile):
+    for row in measure(works, compute, precision, rounds, steps, ways):
         rows.append(row)
         say(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[-1])
     if settings.json:
-        told = {"precision": precision, "compile": settings.compile, "rounds": rounds}
+        told = {"precision": precision, "rounds": rounds, **ways}
         content = json.dumps({**_machine(on_gpu), **told, "rows": rows}, indent=1)
         write_atomically(settings.json, lambda path: path.write_text(content + "\n", encoding="utf-8"))
     return 0

@@ -19,6 +19,7 @@ from library.train.model import Model, build_network, learning_dtype, make_ready
 from library.train.model_result import ModelResult
 from library.train.objective import make_objective
 from library.train.rates import part_rates
+from library.train.recorded import open_recording
 from library.train.results import AdapterResult
 from library.train.step import Batch
 from library.train.training import Training
@@ -73,7 +74,8 @@ def ours(settings: Settings, family: Family, compute: Compute, size: int) -> Ste
     reader: Any = Fixed(random_condition(family, unet, compute.device))
     model = Model(family, unet, reader, learner, result, None, settings.trains_whole or not settings.fast_layers)
     nothing: Any = SimpleNamespace()
-    training = Training(model, nothing, make_objective(settings, family, compute), nothing, compute, settings.seed)
+    objective, recording = make_objective(settings, family, compute), open_recording(settings, learner, compute.device)
+    training = Training(model, nothing, objective, nothing, compute, settings.seed, recording=recording)
     batch = random_batch(family, size, settings.train_batch_size, compute.device)
     return lambda number: training.step(number, [batch])
 

@@ -1,6 +1,6 @@
 """What is measured: kinds of training, and drawing, on models of true size, or scaled down for a CPU."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,13 +47,13 @@ class Work:
             return partial(our_pictures, *told, self.draws), partial(pipeline_pictures, *told, self.draws)
         return partial(ours, *told), partial(plain, *told)
 
-    def settings(self, precision: str, compile: str = "no") -> Settings:
-        """Settings of the run: rank 16 on the UNet alone, or all of its weights."""
+    def settings(self, precision: str, ways: Mapping[str, Any] | None = None) -> Settings:
+        """Settings of the run: rank 16 on the UNet alone, or all of its weights, and `ways` of computing it."""
         adapter: dict[str, Any] = {} if self.whole else {"network_module": "lora", "network_train_unet_only": True}
         return Settings(
             train_batch_size=self.batch,
             mixed_precision=precision,
-            compile=compile,
+            **(ways or {}),
             **adapter,
         )
 
@@ -69,15 +69,20 @@ def works_of(small: bool) -> list[Work]:
 
 
 def measure(
-    works: list[Work], compute: Compute, precision: str, rounds: int, steps: int, compile: str = "no"
+    works: list[Work],
+    compute: Compute,
+    precision: str,
+    rounds: int,
+    steps: int,
+    ways: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Each work's row, as soon as it is measured; `compile` is for this project's way alone.
+    """Each work's row, as soon as it is measured; `ways` are settings of this project's way alone.
 
     On a CPU both ways take turns, so that noise falls on both; on a GPU each has the memory for itself.
     """
     for work in works:
         device = compute.device
-        make_ours, make_reference = work.contestants(work.settings(precision, compile), compute)
+        make_ours, make_reference = work.contestants(work.settings(precision, ways), compute)
         torch.manual_seed(0)
         mine = make_ours()
         first = seconds(partial(mine, 0), device)  # with all that is made ready or compiled in it

@@ -11,6 +11,7 @@ from library.settings.embedding_checks import embedding_mistakes
 from library.settings.fields import Settings
 from library.settings.loss_checks import loss_mistakes, schedule_mistakes
 from library.settings.network_args import argument_mistakes, network_mistakes
+from library.settings.speed_checks import speed_mistakes
 from library.settings.tables import fit_bucket_range
 from library.settings.whole_checks import text_learns, text_rates, unet_learns, whole_mistakes
 
@@ -37,6 +38,7 @@ def find_mistakes(settings: Settings, told: list[str]) -> list[str]:
         *whole_mistakes(settings),
         *embedding_mistakes(settings),
         *network_mistakes(settings),
+        *speed_mistakes(settings),
         *argument_mistakes(settings),
         *_file_mistakes(settings),
     ]
@@ -156,16 +158,6 @@ def _learning_mistakes(settings: Settings) -> Iterator[str]:
         yield (
             "cache_text_encoder_outputs cannot be set while the text encoder learns, because what it makes of a "
             f"caption changes; {remedy}, or leave it out."
-        )
-    if settings.selective_checkpointing and settings.gradient_checkpointing:
-        yield (
-            "selective_checkpointing and gradient_checkpointing cannot both be set; the first costs hardly any time, "
-            "the second keeps least: choose one."
-        )
-    if settings.selective_checkpointing and settings.compile != "no":
-        yield (
-            "selective_checkpointing cannot be set with compile, which chooses by itself what is computed twice; leave "
-            "one of them out."
         )
     if settings.dim_from_weights and settings.network_weights is None:
         yield "dim_from_weights needs a file to take the rank from; set network_weights."

@@ -122,6 +122,11 @@ class TrainingFields:
         choices=("no", "regional", "full"),
         aliases={"false": "no", "true": "regional"},
     )
+    cuda_graphs: bool = option(
+        False,
+        "Records the forward and backward pass once for each size of batch and plays it back in one piece, which at "
+        "small batches saves the time between a GPU's operations; for NVIDIA GPUs, and not measured on one yet.",
+    )
     quantize_base: str = option(
         "no",
         "Keeps the UNet's wide linear layers in 8 bits (int8) or 4 (nf4) while a LoRA learns, for GPUs with little "

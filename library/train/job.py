@@ -21,6 +21,7 @@ from library.train.outputs import Outputs
 from library.train.plan import Plan, make_plan
 from library.train.preview import preview_prompts
 from library.train.prior import prior_texts
+from library.train.recorded import open_recording
 from library.train.resume import find_state
 from library.train.run import make_previews, open_report
 from library.train.saves import check_output_room
@@ -89,11 +90,12 @@ def arrange(job: Job, encoded: Encoded, model: Model) -> Events:
     """What happens in a step, and between the steps."""
     settings, plan, compute = job.settings, job.plan, job.compute
     objective = make_objective(settings, job.family, compute)
+    recording = open_recording(settings, model.learner, compute.device)
     health = Health(settings.skip_nonfinite_steps, is_scaled=settings.mixed_precision == "fp16")
     check_output_room(settings, model, plan, compute, job.state)
     return Events(
         settings=settings,
-        training=Training(model, encoded.batches, objective, plan, compute, settings.seed, health),
+        training=Training(model, encoded.batches, objective, plan, compute, settings.seed, health, recording),
         report=open_report(settings, compute, plan.steps, job.state, health),
         outputs=Outputs(settings),
         previews=make_previews(job.prompts, model, encoded.vae, compute),

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from library.device import Compute
+from library.models.family import Condition
 from library.seeds import derive_seed
 from library.train.batches import Batches
 from library.train.health import Health
 from library.train.model import Model
 from library.train.plan import Plan
+from library.train.recorded import Recording
 from library.train.sharding import padded
-from library.train.step import Batch, Objective
+from library.train.step import Batch, Objective, Question
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Training:
     compute: Compute
     seed: int
     health: Health = field(default_factory=Health)
+    recording: Recording | None = None
 
     def step(self, number: int, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
         """One update of the weights from this process's batches; returns the loss and the gradients' norm, scalars.
@@ -41,16 +44,14 @@ class Training:
         for part, batch in enumerate(batches):
             # Dropout is the one draw that torch makes by itself; seeded, it is the same after a resume.
             torch.manual_seed(derive_seed(self.seed, "dropout", number, part, self.compute.rank))
-            for losses in self._losses(batch):
+            for losses in self._learn(batch):
                 self.health.note(number + 1, batch.names, losses)
-                loss = losses.sum()
-                learner.backward(loss)
-                total += loss.detach()
+                total += losses.sum()
         norm = learner.step()
         return self.compute.sum_over_processes(total), norm
 
-    def _losses(self, batch: Batch) -> Iterator[Tensor]:
-        """The losses of a batch's samples, and those of the prior where the run has one.
+    def _learn(self, batch: Batch) -> Iterator[Tensor]:
+        """Adds up the gradients of a batch; the losses of its samples, and those of the prior where the run has one.
 
         One after the other, so that what the first one's backward pass needs is gone before the second is computed.
         """
@@ -60,9 +61,20 @@ class Training:
             if model.teacher:
                 question = model.teacher.instead(model.family, batch, question)
             condition = model.reader.read(batch.captions)
-            losses = objective.losses(model.family, model.unet, batch, condition, question)
-        yield losses
+        if self.recording:
+            yield self.recording.learn(self._pass, batch, condition, question)
+        else:
+            yield self._pass(batch, condition, question)
         if model.prior:
             with model.number_format(self.compute):
                 losses = model.prior.losses(model, objective, batch, question)
-            yield losses
+            model.learner.backward(losses.sum())
+            yield losses.detach()
+
+    def _pass(self, batch: Batch, condition: Condition, question: Question) -> Tensor:
+        """Forward and backward; the losses (batch,)."""
+        model = self.model
+        with model.number_format(self.compute):
+            losses = self.objective.losses(model.family, model.unet, batch, condition, question)
+        model.learner.backward(losses.sum())
+        return losses.detach()

@@ -36,6 +36,10 @@ WRONG = {
     "misspelt": ({"network_dimm": 8}, ["network_dimm", "network_dim"]),
     "wrong type": ({"network_dim": "many"}, ["network_dim", "many", "whole number"]),
     "below its range": ({"train_batch_size": 0}, ["train_batch_size", "1", "0"]),
+    "graphs without a GPU": (
+        {"cuda_graphs": True, "network_train_unet_only": True},
+        ["cuda_graphs is for NVIDIA GPUs, and this run is on cpu"],
+    ),
     "no such choice": ({"lr_scheduler": "cosin"}, ["lr_scheduler", "cosin", "cosine"]),
     "unknown optimizer": ({"optimizer_type": "AdamX"}, ["optimizer_type", "AdamX", "AdamW"]),
     "optimizer's argument": ({"optimizer_args": "weight_decai=0.1"}, ["weight_decai", "weight_decay"]),

@@ -46,11 +46,6 @@ MISTAKES = [
         "--lr_warmup_steps 2000",
         "lr_warmup_steps must not be longer than the run, max_train_steps = 1600, but is 2000",
     ),
-    (
-        "--selective_checkpointing --gradient_checkpointing",
-        "selective_checkpointing and gradient_checkpointing cannot both be set; the first costs hardly any time",
-    ),
-    ("--selective_checkpointing --compile full", "selective_checkpointing cannot be set with compile, which chooses"),
     ("--dim_from_weights", "dim_from_weights needs a file to take the rank from; set network_weights."),
     (
         "--min_timestep 500 --max_timestep 400",

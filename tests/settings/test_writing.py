@@ -26,6 +26,7 @@ SPANS = st.tuples(st.floats(0.01, 9), st.floats(9, 99))
 SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "quantize_base": st.just("no"),  # the others go with few kinds of adapters alone
     "selective_checkpointing": st.just(False),  # true goes with neither compile nor gradient_checkpointing
+    "cuda_graphs": st.just(False),  # true goes with little of what may come beside it
     "pretrained_model_name_or_path": st.sampled_from(["a/b", "pictures", "./pictures"]),
     "vae": st.sampled_from([None, "c/d"]),
     "train_data_dir": st.just(Path("pictures")),

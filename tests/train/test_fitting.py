@@ -199,7 +199,7 @@ def test_full_memory_in_a_step_names_what_fits(bench: Bench, monkeypatch, capsys
     def peak(model, compute, settings, candidate, shapes) -> float:
         return PEAKS[list(thriftier(settings, compute)).index(candidate)]
 
-    monkeypatch.setattr("library.train.training.Training._losses", full)
+    monkeypatch.setattr("library.train.training.Training._learn", full)
     monkeypatch.setattr("library.train.run.predicted_peak_gb", lambda *_: 5.1)
     monkeypatch.setattr("library.train.remedies.thrifty_peak_gb", peak)
     argv = bench.argv(**{**FULL, "memory": "as_set"})
@@ -214,7 +214,7 @@ def test_advice_that_fails_hides_nothing(bench: Bench, monkeypatch, capsys) -> N
     def full(*_):
         raise torch.OutOfMemoryError("no more of it")
 
-    monkeypatch.setattr("library.train.training.Training._losses", full)
+    monkeypatch.setattr("library.train.training.Training._learn", full)
     monkeypatch.setattr("library.train.run.advice", full)
     assert run_to_the_end(bench.argv()) == 1
     assert "no more of it: the memory is full; lower train_batch_size" in capsys.readouterr().err
