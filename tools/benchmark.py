@@ -19,7 +19,12 @@ from library.errors import InputError
 from library.log import say
 
 SMALL_ROUNDS, ROUNDS, STEPS = 9, 5, 10
-WAYS = ("compile", "selective_checkpointing", "cuda_graphs")  # settings of training that the reference has not
+WAYS = (
+    "compile",
+    "selective_checkpointing",
+    "channels_last",
+    "cuda_graphs",
+)  # settings of training that the reference has not
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,6 +42,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=formats, help="by default bf16 on a GPU, else no: float32")
     parser.add_argument("--compile", choices=("no", "regional", "full"), default="no", help="as in training")
     parser.add_argument("--selective_checkpointing", action="store_true", help="as in training")
+    parser.add_argument("--channels_last", action="store_true", help="as in training")
     parser.add_argument("--cuda_graphs", action="store_true", help="as in training; for NVIDIA GPUs")
     settings = parser.parse_args(argv)
     for name in ("rounds", "steps"):

@@ -62,7 +62,8 @@ def random_batch(family: Family, size: int, count: int, device: torch.device) ->
 def ours(settings: Settings, family: Family, compute: Compute, size: int) -> Step:
     """One step as `train_network.py` or `train_dreambooth.py` take it, without what happens between the steps."""
     rates = part_rates(settings, family.text_parts)
-    unet = family.load_unet(learning_dtype(settings, compute)).to(compute.device)
+    order = torch.channels_last if settings.channels_last else torch.preserve_format
+    unet = family.load_unet(learning_dtype(settings, compute)).to(compute.device, memory_format=order)
     if settings.trains_whole:
         learned: Any = WholeModel({"unet": unet})
         result: Any = ModelResult(settings, family, learned)

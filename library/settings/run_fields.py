@@ -122,6 +122,11 @@ class TrainingFields:
         choices=("no", "regional", "full"),
         aliases={"false": "no", "true": "regional"},
     )
+    channels_last: bool = option(
+        False,
+        "Keeps the UNet's pictures with their channels last, the order of a GPU's kernels for convolutions; worth a try in "
+        "half precision with compile, and not measured on a GPU yet.",
+    )
     cuda_graphs: bool = option(
         False,
         "Records the forward and backward pass once for each size of batch and plays it back in one piece, which at "

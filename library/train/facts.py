@@ -31,8 +31,8 @@ FREE_WORDS = """
     v2 sdxl
     max_train_steps max_train_epochs max_steps_per_photo dry_run resume
     pretrained_model_name_or_path vae train_data_dir reg_data_dir in_json datasets network_weights
-    train_batch_size gradient_accumulation_steps gradient_checkpointing selective_checkpointing cuda_graphs
-    mixed_precision memory
+    train_batch_size gradient_accumulation_steps gradient_checkpointing selective_checkpointing
+    cuda_graphs channels_last mixed_precision memory
     cache_latents cache_text_encoder_outputs vae_batch_size cache_dir max_data_loader_n_workers skip_unreadable
     cache_variants no_half_vae conditioning_data_dir fused_backward_pass ema_device
     num_class_images class_image_steps class_image_guidance

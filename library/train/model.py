@@ -76,7 +76,7 @@ def build_model(settings: Settings, family: Family, compute: Compute, steps: int
     unet = family.load_unet(dtype if "unet" in rates else compute.dtype)
     if settings.quantize_base != "no":
         quantise(unet, settings.quantize_base, compute.device)
-    unet.to(compute.device)
+    unet.to(compute.device, memory_format=torch.channels_last if settings.channels_last else torch.preserve_format)
     modules = {"unet": unet, **(dict(zip(family.text_parts, reader.load(), strict=True)) if trained else {})}
     learning = {part: module for part, module in modules.items() if part in rates}
     if compute.shards and "unet" in learning:

@@ -39,6 +39,8 @@ def check_sharding(settings: Settings, compute: Compute) -> None:
         "full_bf16": settings.full_bf16,
         "fused_backward_pass": settings.fused_backward_pass,
         "compile": settings.compile != "no",
+        "cuda_graphs": settings.cuda_graphs,
+        "channels_last": settings.channels_last,
         'memory = "auto"': settings.memory != "as_set",
         "dry_run": settings.dry_run,
         "ema_device = cpu": settings.ema_device == "cpu",

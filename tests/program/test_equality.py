@@ -135,6 +135,14 @@ def test_selective_checkpointing_changes_nothing_at_all(bench7: Bench, whole: di
     assert_same(bench7.train(train_batch_size=4, selective_checkpointing=True, **CHANCES), whole)
 
 
+def test_channels_last_change_rounding_alone(bench7: Bench, whole: dict[str, Tensor]) -> None:
+    convolutions = {"network_args": ["conv_dim=4"], "fast_layers": False}
+    first = bench7.at("first").train(train_batch_size=4, **convolutions, **CHANCES)
+    last = bench7.at("last").train(train_batch_size=4, channels_last=True, **convolutions, **CHANCES)
+    assert largest_difference(bench7.train(train_batch_size=4, channels_last=True, **CHANCES), whole) < 1e-5
+    assert largest_difference(last, first) < 1e-5
+
+
 def test_a_moved_folder_changes_nothing(bench7: Bench, whole: dict[str, Tensor], tmp_path: Path) -> None:
     """Samples are known by their content, so other names and places of the same files are the same samples."""
     moved = tmp_path / "elsewhere"

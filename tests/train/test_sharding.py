@@ -30,6 +30,8 @@ WRONG = {
     "full_bf16": {"full_bf16": True, "mixed_precision": "bf16"},
     "fused_backward_pass": {"fused_backward_pass": True, "max_grad_norm": 0},
     "compile": {"compile": "regional"},
+    "cuda_graphs": {"cuda_graphs": True},
+    "channels_last": {"channels_last": True},
     'memory = "auto"': {"memory": "auto"},
     "dry_run": {"dry_run": True},
     "ema_device = cpu": {"ema": True, "ema_device": "cpu"},
@@ -58,6 +60,7 @@ def test_what_cannot_be_is_refused(settings_of_all, compute, name: str) -> None:
 def test_what_is_asked_of_the_launcher(settings_of_all, compute, monkeypatch) -> None:
     shards = replace(compute, shards=True)
     check_sharding(settings_of_all(ema=True, gradient_checkpointing=True), shards)
+    check_sharding(settings_of_all(selective_checkpointing=True), shards)
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
     with pytest.raises(InputError, match="fsdp_offload_params"):
         check_sharding(settings_of_all(), shards)

@@ -132,6 +132,14 @@ def test_each_process_holds_half(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_selective_checkpointing_of_slices(place: Bench) -> None:
+    whole, _, _ = both(place, "plain")
+    slices = place.at("selective")
+    run_together(slices.argv(**RUN, selective_checkpointing=True), slices.folder, "train_dreambooth", **FSDP)
+    assert largest_difference(slices.tensors(), whole.tensors()) < 1e-6
+
+
+@pytest.mark.long
 def test_by_accelerates_launcher(place: Bench) -> None:
     """As a person starts it, and with the file for DeepSpeed what a person then reads."""
     whole, launched = place.at("launch whole"), place.at("launched")
