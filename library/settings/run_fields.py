@@ -124,8 +124,8 @@ class TrainingFields:
     )
     channels_last: bool = option(
         False,
-        "Keeps the UNet's pictures with their channels last, the order of a GPU's kernels for convolutions; worth a try "
-        "in half precision with compile, and not measured on a GPU yet.",
+        "Keeps the UNet's pictures with their channels last, the order of a GPU's kernels for convolutions; worth a "
+        "try in half precision with compile, and not measured yet.",
     )
     cuda_graphs: bool = option(
         False,
