@@ -105,7 +105,7 @@ def quantise(module: nn.Module, format: str, device: torch.device) -> None:
         kept.to(device)
         nothing = layer.weight.new_full((1,), torch.nan, device=device).expand(layer.weight.shape)
         layer.weight = nn.Parameter(nothing, requires_grad=False)
-        layer.forward = QuantisedLinear(layer, kept)  # type: ignore[method-assign]
+        layer.forward = QuantisedLinear(layer, kept)  # type: ignore[method-assign, assignment]
 
 
 def quantised_bytes(module: nn.Module) -> int:

@@ -126,7 +126,7 @@ def to_diffusers(layers: Mapping[str, LoraWeights]) -> dict[str, Tensor]:
 
     It has no alpha, which means alpha = rank; so alpha / rank is multiplied into `lora_B`.
     """
-    state = {}
+    state: dict[str, Tensor] = {}
     for stem, layer in layers.items():
         up = layer.up if layer.scale == 1 else layer.up * layer.scale
         name = dotted_of(stem)

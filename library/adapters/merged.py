@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Merged:
         self._before: list[tuple[nn.Parameter, Tensor]] = []
         self._wrapped: list[tuple[nn.Module, str]] = []
 
-    def add(self, module: nn.Module, changes: Sequence[tuple[float, Change]]) -> None:
+    def add(self, module: Any, changes: Sequence[tuple[float, Change]]) -> None:
         """Adds the changes, (strength, layer) each, to one module's weight and, where they have any, to its bias."""
         weight = module.weight
         total = weight.detach().float()
@@ -46,7 +47,7 @@ class Merged:
             networks: list[ContextNetwork] = []
             for strength, file in files:
                 if width in file.pairs:
-                    network = file.pairs[width][place].to(unet.get_submodule(path).weight.device)
+                    network = file.pairs[width][place].to(unet.get_parameter(f"{path}.weight").device)
                     network.strength = strength
                     networks.append(network)
             if networks:
@@ -132,7 +133,7 @@ def _check(found: Mapping[str, Change], targets: Mapping[str, nn.Module], name: 
             "it was made for another base model."
         )
     for stem, change in found.items():
-        needed = tuple(targets[stem].weight.shape)
+        needed = tuple(targets[stem].get_parameter("weight").shape)
         if not change.fits(needed) or change.bias is not None and targets[stem].bias is None:
             raise InputError(
                 f"{name} does not fit the base model: {stem} is made for a weight of shape {change.shape}, and the "

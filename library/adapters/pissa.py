@@ -19,6 +19,8 @@ class PissaLayer(LowRank):
     """
 
     kind = ""
+    first_down: Tensor
+    first_up: Tensor
 
     def __init__(self, base: nn.Module, size: Size, options: Options) -> None:
         super().__init__(base, size, options)

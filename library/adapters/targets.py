@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import nn
 
@@ -16,6 +17,7 @@ from library.lookup import PRESETS
 # Everything inside one of these belongs together; its norms learn with its layers.
 HOUSE = re.compile(r"(.*\.(?:attentions|resnets)\.\d+)\.")
 XL_MIDDLE = re.compile(r"lora_unet_middle_block_(\d)_")
+Number = TypeVar("Number", int, float)
 COURSES = ("cosine", "sine", "linear", "reverse_linear", "zeros")
 
 
@@ -187,7 +189,7 @@ def _course(word: str, count: int) -> list[float]:
     return values[::-1] if word in ("cosine", "reverse_linear") else values
 
 
-def _listed(values: Sequence[float], place: int, xl: bool, name: str) -> float | int:
+def _listed(values: Sequence[Number], place: int, xl: bool, name: str) -> Number:
     count = 23 if xl else 25
     if len(values) != count:
         raise InputError(f"network_args: {name} has {len(values)} numbers, and this model needs {count}.")

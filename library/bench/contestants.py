@@ -39,10 +39,10 @@ class Fixed:
     def read(self, captions: Sequence[str]) -> Condition:
         """The condition (1, tokens, width) for each caption."""
         count = len(captions)
-        return Condition(*(None if part is None else part.expand(count, *part.shape[1:]) for part in self.condition))
+        return self.condition.each(lambda part: part.expand(count, *part.shape[1:]))
 
 
-def random_condition(family: Family, unet: nn.Module, device: torch.device) -> Condition:
+def random_condition(family: Family, unet: Any, device: torch.device) -> Condition:
     """What text encoders might say to a caption of 75 tokens."""
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(1, 77, unet.config.cross_attention_dim, generator=generator).to(device)
@@ -63,7 +63,8 @@ def ours(settings: Settings, family: Family, compute: Compute, size: int) -> Ste
     """One step as `train_network.py` or `train_dreambooth.py` take it, without what happens between the steps."""
     rates = part_rates(settings, family.text_parts)
     order = torch.channels_last if settings.channels_last else torch.preserve_format
-    unet = family.load_unet(learning_dtype(settings, compute)).to(compute.device, memory_format=order)
+    unet: Any = family.load_unet(learning_dtype(settings, compute))
+    unet.to(compute.device, memory_format=order)
     if settings.trains_whole:
         learned: Any = WholeModel({"unet": unet})
         result: Any = ModelResult(settings, family, learned)

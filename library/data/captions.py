@@ -136,7 +136,8 @@ def _warm_count(count: int, subset: Subset, step: int, steps: int) -> int:
 
 def _is_marked(text: str, subset: Subset) -> bool:
     """Whether a mark in the text says which tags stay in place."""
-    return bool(subset.keep_tokens_separator) and subset.keep_tokens_separator in text
+    mark = subset.keep_tokens_separator
+    return bool(mark and mark in text)
 
 
 def _split_tags(caption: str, subset: Subset) -> tuple[list[str], list[str], list[str]]:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class PictureIndex:
             table = {"version": VERSION, "folder": folder, "pictures": self._read(folder) | rows}
             content = json.dumps(table, separators=(",", ":")).encode()
             try:
-                write_atomically(file, lambda path, content=content: path.write_bytes(content))
+                write_atomically(file, partial(Path.write_bytes, data=content))
             except OSError as error:
                 reason = f"{file}: {error.strerror or error}"
                 raise InputError(f"the cache cannot be written ({reason}); choose another cache_dir.") from error

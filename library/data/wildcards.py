@@ -12,10 +12,10 @@ DEEPEST = 50  # choices within each other; further braces are plain
 
 
 class Choice(NamedTuple):
-    """A pair of braces: `count` of its options are taken, each of which may hold choices too."""
+    """A pair of braces: `taken` of its options are taken, each of which may hold choices too."""
 
     options: list["Parts"]
-    count: int = 1
+    taken: int = 1
 
 
 Parts = list[str | Choice]
@@ -52,7 +52,7 @@ def choose(text: str, random: Random, joint: str) -> str:
     """The text with every choice made by `random`; several options of one choice are joined with `joint`."""
 
     def draw(choice: Choice) -> list[str]:
-        chosen = random.sample(choice.options, min(choice.count, len(choice.options)))
+        chosen = random.sample(choice.options, min(choice.taken, len(choice.options)))
         return [_written(option, draw, joint) for option in chosen]
 
     return _written(parse(text), draw, joint)
@@ -63,7 +63,7 @@ def longest(text: str, joint: str) -> str:
 
     def measure(choice: Choice) -> list[str]:
         options = [_written(option, measure, joint) for option in choice.options]
-        return sorted(options, key=len, reverse=True)[: choice.count]
+        return sorted(options, key=len, reverse=True)[: choice.taken]
 
     return _written(parse(text), measure, joint)
 

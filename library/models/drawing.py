@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Painter:
     """
 
     family: Family
-    vae: nn.Module
+    vae: Any
     text_encoders: Sequence[nn.Module]
     unet: nn.Module
 

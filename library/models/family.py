@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,12 @@ class Condition(NamedTuple):
     pooled: Tensor | None = None
     sizes: Tensor | None = None
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Condition":
+        """The same with every part that is there changed."""
+        hidden, *others = (None if part is None else change(part) for part in self)
+        assert hidden is not None
+        return Condition(hidden, *others)
+
 
 class Tokens(NamedTuple):
     """A batch of captions for one text encoder: token ids (batch, chunks, 77), and in the same shape the weight of
@@ -41,7 +47,7 @@ class Tokens(NamedTuple):
 
     def to(self, device: torch.device) -> "Tokens":
         """The same on a device."""
-        return Tokens(*(None if each is None else each.to(device) for each in self))
+        return Tokens(self.ids.to(device), None if self.weights is None else self.weights.to(device))
 
 
 class Family(Protocol):

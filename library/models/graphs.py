@@ -6,7 +6,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -121,7 +121,7 @@ def _trace(predictor: Predictor) -> onnx.ModelProto:
         torch.onnx.export(
             predictor,
             asked,
-            written,
+            written,  # type: ignore[arg-type]  # a stream is fine where dynamo is not used
             input_names=list(axes),
             output_names=[ANSWER],
             dynamic_axes=axes | {ANSWER: INPUTS["sample"]},
@@ -136,7 +136,8 @@ def _trace(predictor: Predictor) -> onnx.ModelProto:
 def _example(predictor: Predictor, shape: tuple[int, int, int, int]) -> tuple[Tensor, ...]:
     """Inputs of a shape (batch, height, width, tokens), always the same ones."""
     batch, height, width, tokens = shape
-    source, unet, dtype = torch.Generator().manual_seed(0), predictor.unet, _dtype_of(predictor.unet)
+    source, dtype = torch.Generator().manual_seed(0), _dtype_of(predictor.unet)
+    unet: Any = predictor.unet
     sample = torch.randn(batch, unet.config.in_channels, height, width, generator=source).to(dtype)
     hidden = torch.randn(batch, tokens, unet.config.cross_attention_dim, generator=source).to(dtype)
     asked = (sample, torch.full((batch,), 500), hidden)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,13 +121,14 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 def chosen_rows(condition: Condition, rows: list[int]) -> Condition:
     """These rows of a condition, in this order."""
-    return Condition(*(None if column is None else column[rows] for column in condition))
+    return condition.each(lambda column: column[rows])
 
 
 def joined_condition(conditions: Sequence[Condition], device: torch.device) -> Condition:
     """The rows of several conditions, as one batch on a device."""
     columns = zip(*conditions, strict=True)
-    return Condition(*(None if each[0] is None else torch.cat([row.to(device) for row in each]) for each in columns))
+    joined: list[Any] = [None if each[0] is None else torch.cat([row.to(device) for row in each]) for each in columns]
+    return Condition(*joined)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -26,7 +26,7 @@ ROUNDING = 1e-3  # of a timestep, which no two steps are as near as
 LAST_TRACE = 2.0**-24  # of the signal's variance, diffusers' own figure for schedules that end in pure noise
 
 # What diffusers writes for Stable Diffusion; each scheduler takes the part that it knows.
-SCHEDULER_SETTINGS = {
+SCHEDULER_SETTINGS: dict[str, Any] = {
     "beta_schedule": "scaled_linear",
     "clip_sample": False,
     "set_alpha_to_one": False,
@@ -112,7 +112,7 @@ def make_scheduler(family: Family, sampler: str, steps: int) -> Any:
     """
     method, is_karras = split_name(known_sampler(family, sampler))
     start, end, count = family.betas
-    settings: dict[str, Any] = SCHEDULER_SETTINGS | {
+    settings = SCHEDULER_SETTINGS | {
         "beta_start": start,
         "beta_end": end,
         "num_train_timesteps": count,

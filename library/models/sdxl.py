@@ -1,6 +1,7 @@
 """Stable Diffusion XL: two text encoders, and a UNet that is told each picture's size and crop."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class SDXL(StableDiffusion):
         assert pooled is not None
         return Condition(hidden, pooled)
 
-    def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    def predict(self, unet: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The UNet's answer, shaped as `noisy`: (batch, 4, height / 8, width / 8).
 
         Without `condition.sizes` a picture counts as drawn at its own size and not cropped.
@@ -62,6 +63,7 @@ class SDXL(StableDiffusion):
             height, width = (PIXELS * side for side in noisy.shape[-2:])
             whole = torch.tensor([height, width, 0, 0, height, width], device=noisy.device)
             sizes = whole.expand(len(noisy), -1)
+        assert condition.pooled is not None
         dtype = unet.conv_in.weight.dtype
         added = {"text_embeds": condition.pooled.to(dtype), "time_ids": sizes}
         answer: Tensor = unet(

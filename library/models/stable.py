@@ -118,7 +118,7 @@ class StableDiffusion:
         """Hidden states (batch, 75 * chunks + 2, width) of the `clip_skip`-th last layer, normed and weighed."""
         return Condition(text.encode(encoders[0], tokens[0].ids, clip_skip, tokens[0].weights))
 
-    def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    def predict(self, unet: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """The UNet's answer, shaped as `noisy`: (batch, 4, height / 8, width / 8)."""
         dtype = unet.conv_in.weight.dtype
         answer: Tensor = unet(noisy.to(dtype), timesteps, encoder_hidden_states=condition.hidden.to(dtype)).sample
@@ -162,13 +162,13 @@ class StableDiffusion:
         """The layer's name in files of the diffusers/PEFT layout."""
         return f"{part}.{text.file_path(path) if part in self.text_parts else path}"
 
-    def encode_images(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_images(self, vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latents, unscaled, float32: (batch, 4, h, w) of (batch, 3, 8h, 8w)."""
         with torch.autocast(pixels.device.type, enabled=False):
-            latents: Any = vae.encode(pixels.to(next(vae.parameters()).dtype)).latent_dist
+            latents = vae.encode(pixels.to(next(vae.parameters()).dtype)).latent_dist
         return latents.mean.float(), latents.logvar.float()
 
-    def decode_latents(self, vae: nn.Module, latents: Tensor) -> Tensor:
+    def decode_latents(self, vae: Any, latents: Tensor) -> Tensor:
         """Pixels (batch, 3, 8h, 8w) in [-1, 1], float32, of scaled latents (batch, 4, h, w)."""
         with torch.autocast(latents.device.type, enabled=False):
             unscaled = (latents.float() / self.latent_scale).to(next(vae.parameters()).dtype)

@@ -216,11 +216,12 @@ def encode(encoder: nn.Module, tokens: Tensor, clip_skip: int | None, weights: T
     skip = clip_skip or 1
     states, _ = read(encoder, tokens, skip)
     if skip > 1:
-        states = getattr(encoder, "text_model", encoder).final_layer_norm(states)
+        inner: Any = getattr(encoder, "text_model", encoder)
+        states = inner.final_layer_norm(states)
     return joined(states, weights)
 
 
-def read(encoder: nn.Module, tokens: Tensor, skip: int) -> tuple[Tensor, Tensor | None]:
+def read(encoder: Any, tokens: Tensor, skip: int) -> tuple[Tensor, Tensor | None]:
     """States (batch, chunks, 77, width) of the `skip`-th last layer, normed only if that is the last; and the
     projection (batch, width) of the first chunk's end marker, where the encoder has one.
     """

@@ -75,7 +75,7 @@ def _data_mistakes(settings: Settings) -> Iterator[str]:
         yield "every [[datasets.subsets]] has is_reg; at least one must hold the pictures to learn."
     folders = [("train_data_dir", settings.train_data_dir), ("reg_data_dir", settings.reg_data_dir)]
     folders += [("image_dir", subset.image_dir) for table in settings.datasets for subset in table.subsets]
-    tables = [settings, *settings.datasets, *(each for table in settings.datasets for each in table.subsets)]
+    tables: list[Any] = [settings, *settings.datasets, *(each for table in settings.datasets for each in table.subsets)]
     folders += [("conditioning_data_dir", table.conditioning_data_dir) for table in tables]
     for key, folder in dict.fromkeys(folders):
         if folder is None or (key == "reg_data_dir" and settings.num_class_images and not os.path.exists(folder)):

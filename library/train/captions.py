@@ -121,15 +121,13 @@ class TextReader:
 
     def _keep(self, caption: str, condition: Condition) -> None:
         """The encoders may have left the device already; what they say is needed there."""
-        self._known[caption] = Condition(
-            *(None if part is None else part.to(self.compute.device) for part in condition)
-        )
+        self._known[caption] = condition.each(lambda part: part.to(self.compute.device))
 
     def _encode_alone(self, caption: str) -> Condition:
         """So what is kept of a caption, in float32, does not depend on its neighbours."""
         with torch.no_grad(), self.compute.autocast():
             condition = self._encode([caption])
-        return Condition(*(None if part is None else part.float() for part in condition))
+        return condition.each(lambda part: part.float())
 
     def _encode(self, captions: Sequence[str]) -> Condition:
         encoders = self.load()

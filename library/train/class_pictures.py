@@ -7,6 +7,7 @@ import gc
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -158,7 +159,7 @@ def _draw(settings: Settings, family: Family, compute: Compute, files: dict[int,
     for number, image in tqdm(drawn, "drawing class pictures", len(share), unit="picture", disable=quiet, leave=False):
         if (words := _prompt_of(settings, number).text) != settings.class_prompt:
             caption = files[number].with_suffix(settings.caption_extension)
-            write_atomically(caption, lambda path, words=words: path.write_text(words, encoding="utf-8"))
+            write_atomically(caption, partial(Path.write_text, data=words, encoding="utf-8"))
         save_png(files[number], image, _text_of(settings, family, number))
     gc.collect()  # models hold on to themselves in circles
     free_memory(compute.device)

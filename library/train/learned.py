@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 
 class Learned(Protocol):
-    """Something that learns; `layers` are its pieces by part and name, and their order is that of the optimizer."""
+    """Something that learns, in pieces."""
 
-    layers: Mapping[str, Mapping[str, Any]]
+    @property
+    def layers(self) -> Mapping[str, Mapping[str, Any]]:
+        """The pieces by part and name; their order is that of the optimizer."""
 
     def parameters(self, part: str) -> list[nn.Parameter]:
         """What learns in a part; empty if nothing does."""

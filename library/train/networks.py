@@ -100,5 +100,5 @@ def block_factors(settings: Settings) -> Callable[[str], float] | None:
     texts = [told.get(name, "") for name in BLOCK_RATES]
     if not any(texts):
         return None
-    rates = BlockRates(*texts, told.get("block_lr_zero_threshold", 0.0))
+    rates = BlockRates(*texts, threshold=told.get("block_lr_zero_threshold", 0.0))
     return lambda stem: rates.of(stem, is_xl(stem))

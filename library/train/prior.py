@@ -119,4 +119,4 @@ def _prior_of(
 
 def _repeated(condition: Condition, count: int) -> Condition:
     """A condition of one caption for `count` samples."""
-    return Condition(*(None if part is None else part.expand(count, *part.shape[1:]) for part in condition))
+    return condition.each(lambda part: part.expand(count, *part.shape[1:]))

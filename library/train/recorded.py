@@ -8,7 +8,7 @@ copied into tensors that stay, and gradients are added up in tensors that stay.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,8 @@ class Asked(NamedTuple):
 
     def held(self) -> "Asked":
         """The same in tensors of its own."""
-        return Asked(*(None if each is None else each.clone() for each in self))
+        own: list[Any] = [None if each is None else each.clone() for each in self]
+        return Asked(*own)
 
     def tensors(self) -> list[Tensor]:
         """Those that are there."""

@@ -22,9 +22,11 @@ HASH_DIGITS = 10  # of a base model, in a hypernetwork's file
 
 
 class Result(Protocol):
-    """What a run makes; `kind` is what messages call it, such as "LoRA"."""
+    """What a run makes, such as a LoRA."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What messages call it."""
 
     def write(self, path: Path, facts: TrainingFacts) -> None:
         """Writes what has been learned so far, whole or not at all, and reads it back."""

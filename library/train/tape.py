@@ -1,6 +1,7 @@
 """What a forward pass keeps for the backward pass, counted on tensors that have shapes but no data."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -92,11 +93,11 @@ def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Mo
         for layer, own in _learning(modules):
             handles.append(layer.register_forward_hook(lambda *_, own=own: layers.append(Layer(saved.bytes, own))))
         if recipes:
-            recipes.watch = lambda kept, made: (saved.keep(kept), again.append(made))
+            recipes.watch = partial(_watch, saved, again)
         with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor), model.number_format(compute):
             if reader.trained:
                 condition = reader.read([""] * batch)
-            noisy = torch.zeros(batch, unet.config.in_channels, height // 8, width // 8, device=device)
+            noisy = torch.zeros(batch, model.channels, height // 8, width // 8, device=device)
             timesteps = torch.zeros(batch, dtype=torch.int64, device=device)
             model.family.predict(unet, noisy, timesteps, condition)
         for handle in handles:
@@ -104,6 +105,12 @@ def _forward(model: Model, compute: Compute, shape: Shape, units: Sequence[nn.Mo
         if recipes:
             recipes.watch = None
         return Tape(layers, saved.bytes, max(*growth, *again))
+
+
+def _watch(saved: _Saved, again: list[int], kept: Tensor, made: int) -> None:
+    """Counts what is kept for a recipe, and what is made by it."""
+    saved.keep(kept)
+    again.append(made)
 
 
 def _learning(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, int]]:
