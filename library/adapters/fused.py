@@ -7,13 +7,15 @@ from peft import LoraConfig
 from peft.tuners.lora import Conv2d, Linear
 from torch import Tensor, nn
 
+from library.adapters.shared import whole_output
+from library.adapters.shared_path import Side
 from library.frozen import frozen_linear
 
 
 class SidePath(torch.autograd.Function):
     """y = x W' + b + s (x A') B', for x (..., inputs), W (outputs, inputs), A (rank, inputs), B (outputs, rank).
 
-    The product is added into the base layer's own output, and only x and x A' are kept for the backward pass:
+    The product is added into the base layer's own output, and only x, x A', A and B are kept for the backward pass:
     dB = s dY' (x A'), dA = s (dY B)' x, dx = dY W + s (dY B) A. Plain autograd also keeps (or at least makes) the
     product, its multiple and the sum. W and b are those of the frozen linear layer `base`. A and B may be of a higher
     precision than x, and are rounded to it, as autocast does.
@@ -24,10 +26,11 @@ class SidePath(torch.autograd.Function):
         """The layer's output, (..., outputs), in the format of x."""
         rows, frozen = x.reshape(-1, x.shape[-1]), frozen_linear(base)
         y = frozen.ahead(rows) if frozen else nn.functional.linear(rows, base.weight, base.bias)
-        inner = rows @ down.to(x.dtype).t()
-        y.addmm_(inner, up.to(x.dtype).t(), alpha=scaling)
-        ctx.save_for_backward(rows, inner, down, up)
-        ctx.base, ctx.scaling, ctx.shape = base, scaling, x.shape
+        near_down, near_up = down.to(x.dtype), up.to(x.dtype)
+        inner = rows @ near_down.t()
+        y.addmm_(inner, near_up.t(), alpha=scaling)
+        ctx.save_for_backward(rows, inner, near_down, near_up)
+        ctx.base, ctx.scaling, ctx.shape, ctx.formats = base, scaling, x.shape, (down.dtype, up.dtype)
         return y.view(*x.shape[:-1], up.shape[0])
 
     @staticmethod
@@ -36,17 +39,16 @@ class SidePath(torch.autograd.Function):
         """The gradients of x, A and B; none for x where nothing below it learns."""
         rows, inner, down, up = ctx.saved_tensors
         dy = gradient.reshape(-1, up.shape[0])
-        near = up.to(dy.dtype)
         # With beta = 0 the first operand gives its shape alone: a product and its multiple in one operation.
-        d_inner = torch.addmm(inner, dy, near, beta=0, alpha=ctx.scaling)
-        d_up = torch.addmm(near, dy.t(), inner, beta=0, alpha=ctx.scaling).to(up.dtype)
-        d_down = (d_inner.t() @ rows).to(down.dtype)
+        d_inner = torch.addmm(inner, dy, up, beta=0, alpha=ctx.scaling)
+        d_up = torch.addmm(up, dy.t(), inner, beta=0, alpha=ctx.scaling)
+        d_down = d_inner.t() @ rows
         dx = None
         if ctx.needs_input_grad[0]:
             frozen = frozen_linear(ctx.base)
             dx = frozen.back(dy, rows.shape) if frozen else dy @ ctx.base.weight
-            dx = dx.addmm_(d_inner, down.to(dy.dtype)).view(ctx.shape)
-        return dx, None, d_down, d_up, None
+            dx = dx.addmm_(d_inner, down).view(ctx.shape)
+        return dx, None, d_down.to(ctx.formats[0]), d_up.to(ctx.formats[1]), None
 
 
 class FusedLinear(Linear):
@@ -54,13 +56,21 @@ class FusedLinear(Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output and the adapter's, (..., outputs)."""
-        if args or kwargs or not _is_plain(self, x):
-            answer: Tensor = super().forward(x, *args, **kwargs)
-            return answer
+        base = self.get_base_layer()
+        if not (args or kwargs) and (whole := whole_output(base, x)) is not None:
+            return whole
+        side = None if args or kwargs else self.low_rank(x)
+        answer: Tensor = SidePath.apply(x, base, *side) if side else super().forward(x, *args, **kwargs)
+        return answer
+
+    def low_rank(self, x: Tensor) -> Side | None:
+        """The adapter's part, where nothing else is asked of the layer."""
+        if not _is_plain(self, x):
+            return None
         (name,) = self.active_adapters
-        down, up = self.lora_A[name].weight, self.lora_B[name].weight
-        fused: Tensor = SidePath.apply(x, self.get_base_layer(), down, up, self.scaling[name])
-        return fused
+        down: Any = self.lora_A[name]
+        up: Any = self.lora_B[name]
+        return Side(down.weight, up.weight, self.scaling[name])
 
 
 class RoundedConv2d(Conv2d):

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
+from library.adapters.shared import use_shared_products
 from library.bench.contestants import Step, random_condition
 from library.device import Compute
 from library.frozen import use_frozen_layers
@@ -24,7 +25,7 @@ def our_pictures(settings: Settings, family: Family, compute: Compute, size: int
     if settings.compile != "no":
         unet.compile()
     else:
-        use_frozen_layers([unet], ["ahead"])
+        use_frozen_layers([unet, *use_shared_products(unet)], ["ahead"])
     painter = Painter(family, vae, (), unet)
     guidance = Guidance(condition, (GUIDANCE,))
 

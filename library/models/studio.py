@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from library.adapters.merged import load_adapters
+from library.adapters.shared import use_shared_products
 from library.device import start_compute
 from library.errors import InputError
 from library.frozen import use_frozen_layers
@@ -64,7 +65,7 @@ class Studio:
         if ways.compiled:
             unet.compile()
         elif not ways.low_memory:
-            use_frozen_layers([unet], ["ahead"])
+            use_frozen_layers([unet, *use_shared_products(unet)], ["ahead"])
         self._is_proven = not ways.compiled
 
     def check(self, files: Sequence[Path]) -> None:

@@ -111,9 +111,9 @@ class TrainingFields:
     )
     fast_layers: bool = option(
         True,
-        "Computes each LoRA layer in one piece, the model in the run's number format throughout, and on a CPU wide "
-        "frozen layers from copies of their weights in the order of its kernels; false takes PEFT's layers and torch's "
-        "autocast, as other trainers do.",
+        "Computes each LoRA layer in one piece, all layers that read the text or the time together, the model in the "
+        "run's number format throughout, and on a CPU wide frozen layers from copies of their weights in the order of "
+        "its kernels; false takes PEFT's layers and torch's autocast, as other trainers do.",
     )
     compile: str = option(
         "no",

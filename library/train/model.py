@@ -9,6 +9,7 @@ from torch import nn
 
 from library.adapters.network import Network
 from library.adapters.norms import limit_norms
+from library.adapters.shared import use_shared_products
 from library.device import Compute
 from library.frozen import use_frozen_layers
 from library.models.family import Family
@@ -134,7 +135,8 @@ def learning_dtype(settings: Settings, compute: Compute) -> torch.dtype:
 def make_ready(settings: Settings, compute: Compute, unet: nn.Module, *encoders: nn.Module) -> None:
     """Lets parts that gradients go through keep as much for them as the settings say, and has them compiled.
 
-    What is not compiled and does not learn computes by `library.frozen`.
+    What is not compiled and does not learn computes by `library.frozen`, and a UNet's layers with the same input as
+    one.
     """
     modules = (unet, *encoders)
     for module in modules:
@@ -144,7 +146,8 @@ def make_ready(settings: Settings, compute: Compute, unet: nn.Module, *encoders:
     if settings.selective_checkpointing:
         keep_no_cheap_tensors(unet)
     if settings.fast_layers and settings.compile == "no":
-        use_frozen_layers(modules, processes=compute.world_size)
+        shared = [whole for module in modules for whole in use_shared_products(module)]
+        use_frozen_layers([*modules, *shared], processes=compute.world_size)
     compile_model(settings, *modules)
 
 

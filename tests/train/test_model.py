@@ -9,9 +9,11 @@ from torch import nn
 import library.frozen
 import library.quantised
 from library.adapters.metadata import save_adapter
+from library.adapters.shared import SharedLinear
 from library.device import DTYPES
 from library.frozen import FrozenLayer
 from library.settings import read_settings
+from library.train import model as made
 from library.train.model import build_model, keep_less
 from tests.runs import WHOLE, largest_difference
 
@@ -157,6 +159,29 @@ def test_the_same_is_learned_with_packed_weights(bench, monkeypatch, kind: dict)
     monkeypatch.setattr(library.frozen, "WIDE", 8)
     learned = bench.at("packed").train(**kind)
     assert bench.at("packed").losses() == pytest.approx(bench.at("plain").losses(), rel=1e-5)
+    assert 0 < largest_difference(learned, expected) < 0.01  # not zero: sums are rounded in another order
+
+
+def shared(module: nn.Module) -> int:
+    """How many layers are computed together with others."""
+    return sum(isinstance(each.forward, SharedLinear) for each in module.modules())
+
+
+def test_layers_with_the_same_input_are_computed_as_one(build, build_whole) -> None:
+    assert shared(build().unet) == 2 * 16 + 22
+    for plain in ({"fast_layers": False}, {"compile": "regional"}):
+        assert shared(build(**plain).unet) == 0
+    assert shared(build_whole().unet) == 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gradient_checkpointing": True}, {"prior_preservation": "self", "class_prompt": "creature"}]
+)
+def test_the_same_is_learned_with_shared_products(bench, monkeypatch, changes: dict) -> None:
+    learned = bench.at("shared").train(**changes)
+    monkeypatch.setattr(made, "use_shared_products", lambda _: [])
+    expected = bench.at("plain").train(**changes)
+    assert bench.at("shared").losses() == pytest.approx(bench.at("plain").losses(), rel=1e-5)
     assert 0 < largest_difference(learned, expected) < 0.01  # not zero: sums are rounded in another order
 
 

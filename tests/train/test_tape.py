@@ -57,7 +57,8 @@ def test_it_grows_with_batch_and_size(build, compute) -> None:
     one = activations(model, compute, settings, (64, 64))
     assert 3 < activations(model, compute, settings, (128, 128)) / one < 8
     four, _ = build(network_train_unet_only=True, train_batch_size=4)
-    assert activations(model, compute, four, (64, 64)) == 2 * one
+    # The matrices of layers that are computed as one are kept side by side, whatever the batch.
+    assert activations(model, compute, four, (64, 64)) == pytest.approx(2 * one, rel=0.01)
 
 
 def test_checkpointing_takes_less(build, compute) -> None:
@@ -74,4 +75,5 @@ def test_layers_in_their_order(build, compute) -> None:
     kept = [layer.kept for layer in tape.layers]
     assert kept == sorted(kept) and kept[0] < kept[-1] <= tape.kept
     assert sum(layer.gradients for layer in tape.layers) == sum(each.nbytes for each in model.learner.parameters)
-    assert not any(each._forward_hooks or each._forward_pre_hooks for each in model.unet.modules())
+    assert not any(each._forward_hooks for each in model.unet.modules())
+    assert not any(each._forward_pre_hooks for each in model.unet.modules() if each is not model.unet)  # it has its own
