@@ -15,15 +15,17 @@
 : "${network_weights=}"                # a LoRA file to go on from; empty to start anew
 : "${network_dim=16}"                  # rank; 4 to 128, more is not always better
 : "${network_alpha=16}"                # the LoRA works at alpha / rank of its strength
+: "${conv_dim=8}"                      # rank in convolutions; empty to leave them, as most LoRAs do
+: "${conv_alpha=8}"                    # the same for convolutions as network_alpha
 : "${dropout=}"                        # part of the LoRA's values dropped in each step, such as 0.1; empty for none
 
 # The length and size of the training
 : "${resolution=128,128}"              # width,height in pixels; 512,512 for Stable Diffusion 1.5
 : "${batch_size=4}"                    # pictures at a time; more need more memory
 : "${gradient_accumulation_steps=1}"   # batches that make one step
-: "${max_train_epoches=180}"           # how often each picture is seen
+: "${max_train_epoches=140}"           # how often each picture is seen
 : "${max_train_steps=}"                # length in steps, where max_train_epoches is 0
-: "${save_every_n_epochs=90}"          # a LoRA file every so many epochs; 0 for the last one only
+: "${save_every_n_epochs=70}"          # a LoRA file every so many epochs; 0 for the last one only
 : "${train_unet_only=0}"               # 1 to leave the text encoder as it is, which saves memory
 : "${train_text_encoder_only=0}"       # 1 to leave the UNet as it is
 : "${noise_offset=0.1}"                # helps very dark and very bright pictures; 0.05 to 0.1, 0 for none
@@ -50,7 +52,7 @@
 : "${logging_dir=logs}"                # folder of the TensorBoard logs
 : "${log_tracker_name=}"               # name of the run in TensorBoard; empty for output_name
 : "${sample_prompts=configs/demo_prompts.txt}" # what to draw, one prompt a line
-: "${sample_every_n_epochs=90}"        # previews every so many epochs; 0 for none
+: "${sample_every_n_epochs=70}"        # previews every so many epochs; 0 for none
 
 # Stop and go on
 : "${save_state=0}"                    # 1 to save with each file what is needed to go on from there
@@ -90,6 +92,8 @@ option network_module "$network_module"
 option network_weights "$network_weights"
 option network_dim "$network_dim"
 option network_alpha "$network_alpha"
+option conv_dim "$conv_dim"
+option conv_alpha "$conv_alpha"
 option network_dropout "$dropout"
 
 option resolution "$resolution"
