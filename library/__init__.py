@@ -13,6 +13,7 @@ floor 2   models/      a base model: family stable sd1 sd2 sdxl layout text draw
 floor 1   adapters/    what is added to a frozen model, and its names on disk
           diffusion/   the mathematics, as functions of tensors
           optim/       tables of optimizers and learning-rate schedules
-floor 0   settings/ cli lookup samplers errors seeds files documents weights names device frozen quantised recompute
+floor 0   settings/ cli lookup samplers errors seeds files documents weights names device memory_limits frozen quantised
+          recompute log sheet
           log sheet
 """

@@ -1,6 +1,7 @@
 """How every program ends: with an exit status, and with a sentence where a person can help it."""
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -8,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from library.errors import InputError
-from library.files import is_full_disk
+from library.errors import InputError, is_full_memory
+from library.files import is_full_disk, why_unwritable
 from library.log import show
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -18,12 +19,12 @@ MEMORY_REMEDIES = (
     "the memory is full; lower train_batch_size or resolution, set gradient_checkpointing and cache_latents, "
     "use mixed_precision fp16 or bf16, choose optimizer_type AdamW8bit, or let memory = auto choose."
 )
-NUMBER_REMEDIES = (
-    "the numbers left their range; lower the learning rate, or set mixed_precision to bf16 or no."
-)
+NUMBER_REMEDIES = "the numbers left their range; lower the learning rate, or set mixed_precision to bf16 or no."
 DISK_REMEDIES = "the disk is full; what was there before is whole. Make room and start again."
-# How the allocators word it when they raise a plain RuntimeError.
-FULL_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+
+# What the system says of names that nothing can have, and of places that it keeps closed.
+NO_NAMES = {errno.ELOOP, errno.ENAMETOOLONG}
+PLACE_ERRORS = NO_NAMES | {errno.EACCES, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:
@@ -56,17 +57,14 @@ def run_program(main: Callable[[], int]) -> NoReturn:
         elif is_full_disk(error):
             where = getattr(error, "filename", None)
             _complain(_with_remedy(f"{where}" if where else "", DISK_REMEDIES))
+        elif isinstance(error, OSError) and error.errno in PLACE_ERRORS and error.filename:
+            _complain(f"{error.filename}: {error.strerror}.")
+            if error.errno in NO_NAMES:
+                sys.exit(WRONG_INPUT)
         else:
             traceback.print_exc()
         status = FAILED
     sys.exit(status)
-
-
-def is_full_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out; told by name, so that nobody imports torch for it."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in FULL_MEMORY_WORDS)
 
 
 def argument_parser(description: str, example: str = "") -> argparse.ArgumentParser:
@@ -80,7 +78,7 @@ def argument_parser(description: str, example: str = "") -> argparse.ArgumentPar
 
 def missing_files(option: str, paths: Sequence[Path]) -> list[str]:
     """A sentence for each file that is not there; `option` is what it was given for."""
-    return [f"{option}: there is no file {path}." for path in paths if not path.is_file()]
+    return [f"{option}: there is no file {path}." for path in paths if not os.path.isfile(path)]
 
 
 def wrong_output(path: Path, overwrite: bool, endings: Sequence[str] = (".safetensors",)) -> list[str]:
@@ -88,15 +86,14 @@ def wrong_output(path: Path, overwrite: bool, endings: Sequence[str] = (".safete
 
     Without `endings` any name will do.
     """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if endings and path.suffix.lower() not in endings:
         return [f"the output must end in {' or '.join(endings)}, not {path.name!r}."]
-    if endings and path.is_dir():
+    if endings and os.path.isdir(path):
         return [f"the output {path} is a folder; name a file."]
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         return [f"{path} is there already; give --overwrite to replace it, or another name."]
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return [f"{path} cannot be written, because {folder} does not allow it."]
+    if reason := why_unwritable(path.parent if os.path.isfile(path) else path):
+        return [f"{path} cannot be written ({reason}); give another place."]
     return []
 
 

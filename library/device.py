@@ -1,5 +1,6 @@
 """The device, the processes and the number formats of a run, by way of accelerate."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from library.errors import InputError
+from library.memory_limits import memory_left
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -172,14 +174,19 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 def memory_room_gb(device: torch.device) -> float:
-    """The memory that this process holds or could get now, in GB; of a CPU's free memory its share."""
+    """The memory that this process holds or could get now, in GB; of a CPU's free memory its share.
+
+    A container's limit and those of `ulimit` count.
+    """
     if device.type == "cuda":
         return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) / 1e9
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    return (psutil.Process().memory_info().rss + psutil.virtual_memory().available / sharing) / 1e9
+    return (psutil.Process().memory_info().rss + memory_left(sharing)) / 1e9
 
 
 def free_memory(device: torch.device) -> None:
-    """Hands back what freed tensors still occupy on the GPU."""
+    """Hands back what freed tensors still occupy."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)  # glibc keeps pieces of tens of MB for later

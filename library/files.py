@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,24 @@ def expanded(name: str) -> Path:
 def is_endless(path: Path) -> bool:
     """Whether this is a pipe or a device, which a reader would wait for without end."""
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
+def why_unwritable(path: Path) -> str | None:
+    """Why nothing can be made at `path`, in the system's words; None where it can be, or a folder there be filled.
+
+    Permissions alone do not tell: disks can be read-only, full, or no disks at all, as /proc is none. So what is
+    missing is made in a folder of this process's own, which is taken away again.
+    """
+    folder, missing = path.absolute(), []
+    while not os.path.lexists(folder) and folder != folder.parent:
+        missing.append(folder.name)
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".easel-", dir=folder) as own:
+            Path(own, *reversed(missing)).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

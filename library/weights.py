@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from library.documents import parse_json
-from library.errors import STUMBLES, InputError, blaming
+from library.errors import STUMBLES, InputError, blaming, is_full_memory
 from library.files import is_endless, write_atomically
 
 Header = tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...]]]]
@@ -145,6 +145,8 @@ def load_tensors(path: Path, keys: Collection[str] | None = None) -> dict[str, T
             names = [key for key in file.keys() if keys is None or key in keys]  # noqa: SIM118  it is no dict
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
+        if is_full_memory(error):
+            raise
         raise InputError(f"{path}: the file is broken ({error}). Copy or download it once more.") from None
 
 
@@ -191,6 +193,8 @@ def load_weights_only(path: Path) -> Any:
                 return torch.load(path, mmap=is_zip, **options)
         return torch.load(path, mmap=is_zip, **options)
     except OSError as error:
+        if is_full_memory(error):
+            raise
         raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
     except pickle.UnpicklingError:
         found = f" ({', '.join(strangers)})" if strangers else ""
@@ -199,6 +203,8 @@ def load_weights_only(path: Path) -> Any:
             "loaded. Get the model as .safetensors."
         ) from None
     except (*STUMBLES, EOFError, AssertionError, struct.error, zipfile.BadZipFile) as error:
+        if is_full_memory(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: the file is broken ({reason}).") from None
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from library.cli import argument_parser, is_full_memory, run_program
-from library.errors import InputError
+from library.cli import argument_parser, run_program
+from library.errors import InputError, is_full_memory
 from library.log import say
 from library.prepare import captioner
 from library.prepare.captioner import Decoding

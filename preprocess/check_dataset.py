@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.cli import argument_parser, run_program
 from library.errors import InputError
-from library.files import write_atomically
+from library.files import why_unwritable, write_atomically
 from library.log import say
 from library.prepare.sidecars import check_extension
 from library.settings.convert import convert
@@ -83,16 +83,15 @@ def check(settings: argparse.Namespace) -> None:
     wrong = [f"{name} {path}: no file can be written there." for name, path in files.items() if path and not fits(path)]
     if settings.json and settings.html and settings.json.absolute() == settings.html.absolute():
         wrong.append("--json and --html name the same file; give each its own.")
-    if settings.processes < 0:
-        wrong.append(f"--processes is {settings.processes}; it must be 0 or more.")
+    if not 0 <= settings.processes <= 1024:
+        wrong.append(f"--processes is {settings.processes}; it must be 0 to 1024.")
     if wrong:
         raise InputError(*wrong)
 
 
 def fits(path: Path) -> bool:
     """Whether a file can be written in a folder that is there or can be made."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    return not path.is_dir() and folder.is_dir() and os.access(folder, os.W_OK)
+    return not os.path.isdir(path) and not why_unwritable(path.parent if os.path.exists(path) else path)
 
 
 def wish_of(settings: argparse.Namespace) -> "Wish":

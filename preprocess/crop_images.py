@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.cli import argument_parser, run_program
 from library.errors import InputError
+from library.files import why_unwritable
 
 CROPS = ("center", "smart", "face")
 FORMATS = ("png", "jpg")
@@ -73,8 +74,10 @@ def check(settings: argparse.Namespace) -> None:
         wrong.append("--quality is for --format jpg; png keeps everything.")
     if settings.quality is not None and not 1 <= settings.quality <= 100:
         wrong.append(f"--quality {settings.quality} must be 1 to 100.")
-    if settings.processes < 0:
-        wrong.append(f"--processes {settings.processes} must be 0 or more.")
+    if not 0 <= settings.processes <= 1024:
+        wrong.append(f"--processes {settings.processes} must be 0 to 1024.")
+    if not os.path.isfile(settings.output) and (reason := why_unwritable(settings.output)):
+        wrong.append(f"the output folder {settings.output} cannot be written ({reason}); give another.")
     if wrong:
         raise InputError.of(wrong)
 

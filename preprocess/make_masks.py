@@ -8,7 +8,6 @@ The mask of photo.jpg is photo-masklabel.png beside it, white where the picture 
 """
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.cli import argument_parser, run_program
 from library.errors import InputError
+from library.files import why_unwritable
 from library.log import say
 from library.prepare.masks import MODES, Recipe
 from library.prepare.saliency_kinds import KINDS
@@ -37,6 +37,14 @@ MODE_HELP = (
     "subtract takes what is found out of it, intersect counts what is in both"
 )
 # Options that belong to some methods only.
+# The least and the most of numbers.
+RANGES: dict[str, tuple[int, int]] = {
+    "grow": (0, 16384),
+    "shrink": (0, 16384),
+    "blur": (0, 16384),
+    "workers": (0, 1024),
+    "batch_size": (1, 65536),
+}
 OWN = {
     "model": ("rembg", "clipseg"),
     "device": ("rembg", "clipseg"),
@@ -82,17 +90,18 @@ def check(settings: argparse.Namespace) -> None:
         wrong.append("--method rembg needs --model FILE.onnx, such as rembg's u2net.onnx or isnet-general-use.onnx.")
     if method == "clipseg" and not all(word.strip() for word in settings.prompt or [""]):
         wrong.append('--method clipseg needs --prompt, such as --prompt "a dog".')
-    lowest = {"grow": 0, "shrink": 0, "blur": 0, "workers": 0, "batch_size": 1}
-    for name, least in lowest.items():
+    for name, (least, most) in RANGES.items():
         value = getattr(settings, name)
-        if value is not None and not least <= value < math.inf:
-            wrong.append(f"--{name} {value} must be {least} or more.")
+        if value is not None and not least <= value <= most:
+            wrong.append(f"--{name} {value} must be {least} to {most}.")
     if settings.threshold is not None and not 0 < settings.threshold <= 1:
         wrong.append(f"--threshold {settings.threshold} must lie above 0 and up to 1.")
     if not 0 <= settings.min_value < 1:
         wrong.append(f"--min_value {settings.min_value} must lie from 0 to below 1; at 1 all would count the same.")
-    if settings.output is not None and settings.output.exists() and not settings.output.is_dir():
+    if settings.output is not None and os.path.isfile(settings.output):
         wrong.append(f"--output {settings.output} is a file; name a folder.")
+    elif settings.output is not None and (reason := why_unwritable(settings.output)):
+        wrong.append(f"--output {settings.output} cannot be written ({reason}); give another folder.")
     if wrong:
         raise InputError(*wrong)
 

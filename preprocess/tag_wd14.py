@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.cli import argument_parser, run_program
 from library.errors import InputError
+from library.files import why_unwritable
 from library.log import say
 from library.prepare.sidecars import MODES, check_extension
 
@@ -82,8 +83,8 @@ def check(settings: argparse.Namespace) -> None:
     if not settings.caption_separator.strip(" "):
         wrong.append("--caption_separator has only blanks; tags of several words could not be told apart.")
     if settings.output_json:
-        folder = next(parent for parent in settings.output_json.absolute().parents if parent.exists())
-        if settings.output_json.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        path = settings.output_json
+        if os.path.isdir(path) or why_unwritable(path.parent if os.path.exists(path) else path):
             wrong.append(f"--output_json {settings.output_json} cannot be written; name a file in a folder of yours.")
     if wrong:
         raise InputError(*wrong)

@@ -1,12 +1,13 @@
 """Exit statuses, and what a person reads when a program ends early."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from library.cli import argument_parser, is_full_memory, missing_files, run_program, wrong_output
+from library.cli import argument_parser, missing_files, run_program, wrong_output
 from library.errors import InputError
 
 
@@ -83,15 +84,15 @@ def test_numbers_out_of_range_name_remedies(capsys: pytest.CaptureFixture[str]) 
     assert said.startswith("error: the loss is nan at step 7: ") and "learning rate" in said
 
 
+def test_a_place_that_the_system_refuses_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(PermissionError(errno.EACCES, "Permission denied", "/a/b")) == 1
+    assert capsys.readouterr().err == "error: /a/b: Permission denied.\n"
+
+
 def test_anything_else_shows_where_it_happened(capsys: pytest.CaptureFixture[str]) -> None:
     assert _end(RuntimeError("a bug")) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said and "a bug" in said
-
-
-def test_other_errors_are_not_taken_for_full_memory() -> None:
-    assert not is_full_memory(ValueError("out of memory"))
-    assert not is_full_memory(RuntimeError("shapes differ"))
 
 
 def test_arguments_of_small_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,21 +141,27 @@ def test_an_example_stands_at_the_end_of_the_help(capsys: pytest.CaptureFixture[
 def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
     there = tmp_path / "a.safetensors"
     there.touch()
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
     assert wrong_output(tmp_path / "new" / "b.safetensors", overwrite=False) == []
     assert wrong_output(there, overwrite=True) == [] and wrong_output(tmp_path / "folder", False, ()) == []
     for path, words in (
         (there, "is there already"),
         (tmp_path / "a.pt", "must end in .safetensors"),
-        (there / "b.safetensors", "cannot be written"),
+        (there / "b.safetensors", "cannot be written (Not a directory)"),
+        (tmp_path / ("b" * 300 + ".safetensors"), "cannot be written (File name too long)"),
+        (tmp_path / "circle" / "b.safetensors", "cannot be written (Too many levels of symbolic links)"),
+        *([(Path("/proc/b.safetensors"), "cannot be written")] if Path("/proc/self").exists() else []),
     ):
         [sentence] = wrong_output(path, overwrite=False)
         assert words in sentence
+    assert {path.name for path in tmp_path.iterdir()} == {"a.safetensors", "circle"}, "trying leaves nothing"
     (tmp_path / "d.safetensors").mkdir()
     assert "is a folder" in wrong_output(tmp_path / "d.safetensors", overwrite=True)[0]
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
+    assert missing_files("--lora", [Path("b" * 300)]) == [f"--lora: there is no file {'b' * 300}."]
     assert missing_files("--lora", [tmp_path / "a", tmp_path / "b"]) == [f"--lora: there is no file {tmp_path / 'b'}."]
 
 

@@ -1,5 +1,6 @@
 """Where is computed, in which numbers, and by how many."""
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -101,6 +102,17 @@ def test_memory_is_measured() -> None:
     free_memory(torch.device("cpu"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep it, or do not say")
+def test_freed_memory_goes_back() -> None:
+    """Also what lies below something that is still held."""
+    before = psutil.Process().memory_info().rss
+    pieces = [torch.ones(20_000) for _ in range(2000)]
+    held = pieces[-1]
+    del pieces
+    free_memory(torch.device("cpu"))
+    assert psutil.Process().memory_info().rss - before < 50_000_000 < 2000 * held.nbytes
+
+
 def test_a_device_by_its_name() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -113,7 +125,7 @@ def test_room_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held and what is free, of which each process of a machine has its share."""
     held = psutil.Process().memory_info().rss / 1e9
     cpu, whole = torch.device("cpu"), psutil.virtual_memory().total / 1e9
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8e9))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 10**9))
     assert held < memory_room_gb(cpu) - 7.5 < held + 1 < whole
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert held < memory_room_gb(cpu) - 1.5 < held + 1

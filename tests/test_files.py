@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from library.files import default_cache, expanded, is_full_disk, naming_full_disk, sweep_unfinished, write_atomically
+from library.files import (
+    default_cache,
+    expanded,
+    is_full_disk,
+    naming_full_disk,
+    sweep_unfinished,
+    why_unwritable,
+    write_atomically,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -70,3 +78,15 @@ def test_a_home_that_is_nobodys_stays_a_name(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expanded("~/a") == tmp_path / "a" and expanded("a/~") == Path("a/~")
     assert expanded("~nobody-has-this-name/a") == Path("~nobody-has-this-name/a")
+
+
+def test_why_nothing_can_be_written(tmp_path: Path) -> None:
+    """It is tried, and trying leaves nothing."""
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert why_unwritable(tmp_path) is None and why_unwritable(tmp_path / "new" / "a" / "b") is None
+    assert why_unwritable(tmp_path / "file" / "a") == "Not a directory"
+    assert why_unwritable(tmp_path / "circle" / "a") == "Too many levels of symbolic links"
+    assert why_unwritable(tmp_path / ("a" * 300)) == "File name too long"
+    assert why_unwritable(tmp_path / "a\x00b")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "circle"}

@@ -8,6 +8,7 @@ python tools/generate.py --model demo/model --lora_dir output --like out.png --s
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -130,10 +131,12 @@ def open_start(path: Path | None) -> Image | None:
         return None
     from library.data.decoding import read_picture
 
+    if not os.path.isfile(path):
+        raise InputError(f"--init {path} cannot be read: there is no such file.")
     try:
         return read_picture(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"--init {path} cannot be read: {error}") from None
+        raise InputError(f"--init {path} cannot be read: {error}.") from None
 
 
 def prompts_of(settings: argparse.Namespace, size: tuple[int, int]) -> list[Prompt]:

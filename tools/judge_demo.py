@@ -8,6 +8,7 @@ python tools/judge_demo.py --model output/dreambooth --class         any creatur
 
 import argparse
 import json
+import logging
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -108,6 +109,8 @@ def open_pipeline(settings: argparse.Namespace) -> Any:
     if settings.lora is not None:
         put_on(settings, pipeline)
     if settings.embedding is not None:
+        # transformers tells how it fills rows into which diffusers then writes the embedding.
+        logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "embeddings" not in record.msg)
         pipeline.load_textual_inversion(str(settings.embedding), token=settings.word)
     return pipeline.to(settings.device)
 

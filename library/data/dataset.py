@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from library.data import summary
 from library.data.buckets import Placing, Size, place, subset_buckets
 from library.data.captions import caption_variant, read_caption, split_tags
 from library.data.decoding import Facts
@@ -113,10 +112,6 @@ class Dataset:
     def resolution(self) -> Size:
         """What is trained at, (width, height) in pixels; of several resolutions the largest."""
         return max((picture.subset.resolution for picture in self.pictures), key=math.prod)
-
-    def summary(self) -> str:
-        """Folders, repeats, captions and buckets in a few lines, for a person to check."""
-        return summary.describe(self)
 
     def bucket_counts(self) -> dict[Size, int]:
         """Samples in an epoch by (width, height) of the bucket."""

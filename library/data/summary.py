@@ -4,16 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
+from library.data.dataset import Dataset
 from library.data.folders import Subset
 from library.data.pictures import Picture
 
-if TYPE_CHECKING:
-    from library.data.dataset import Dataset
 
-
-def describe(dataset: "Dataset") -> str:
+def describe(dataset: Dataset) -> str:
     """Folders with pictures, repeats and captions; samples an epoch; buckets; what was left out."""
     own: dict[Subset, list[Picture]] = {}
     for subset, pictures in groupby(dataset.pictures, attrgetter("subset")):
@@ -41,7 +38,7 @@ def _subset_line(subset: Subset, own: Sequence[Picture], has_sizes: bool) -> str
     return line
 
 
-def _sample_line(dataset: "Dataset") -> str:
+def _sample_line(dataset: Dataset) -> str:
     line = f"samples an epoch: {dataset.sample_count}"
     regs = dataset.sample_count_of(is_reg=True)
     if not regs:

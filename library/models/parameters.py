@@ -1,6 +1,7 @@
 """How a picture was made, as AUTOMATIC1111 writes it into a PNG's "parameters" and reads it there. Imports no torch."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def parse_parameters(text: str) -> Parameters:
 
 def read_parameters(path: Path) -> Parameters:
     """What a PNG of a web UI or of ours says; InputError for other pictures and for those that say nothing."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path} cannot be read as a picture (there is no such file).")
     try:
         with Image.open(path) as picture:
             text = picture.info.get("parameters")

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoConfig, CLIPSegForImageSegmentation, CLIPSegProcessor
 
-from library.cli import is_full_memory
 from library.data.decoding import flatten
-from library.errors import InputError
+from library.errors import InputError, is_full_memory
 from library.prepare.masks import Mask, from_shares
 
 KIND = "clipseg"

@@ -9,9 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from library.cli import is_full_memory
 from library.data.decoding import flatten
-from library.errors import InputError
+from library.errors import InputError, is_full_memory
 from library.prepare.masks import Mask, from_shares
 from library.prepare.runtime import open_session
 from library.prepare.saliency_kinds import KINDS, Kind, choose_kind

@@ -12,7 +12,7 @@ MODES = ("skip", "overwrite", "append", "prepend")
 def check_extension(extension: str) -> str:
     """The ending of caption files with its dot; raises InputError where it cannot be one."""
     ending = extension if extension.startswith(".") else f".{extension}"
-    if len(ending) < 2 or "/" in ending or "\\" in ending or is_picture(Path(f"a{ending}")):
+    if len(ending) < 2 or any(mark in ending for mark in "/\\\0") or is_picture(Path(f"a{ending}")):
         raise InputError(f"caption_extension is '{extension}'; give an ending such as .txt.")
     return ending
 

@@ -49,8 +49,8 @@ def find_pictures(folder: Path, recursive: bool = False, other_kinds: bool = Fal
     Raises InputError where the folder is missing or holds none.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file; a folder of pictures is needed" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        what = "is a file; a folder of pictures is needed" if os.path.exists(folder) else "does not exist"
         raise InputError(f"the picture folder {folder} {what}.")
     found = sorted(path for path in _files(folder, recursive) if _counts(path, other_kinds))
     if not found:

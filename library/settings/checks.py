@@ -183,8 +183,12 @@ def _file_mistakes(settings: Settings) -> Iterator[str]:
         yield f"resume '{settings.resume}' does not exist; give a state folder that a run has saved, or auto."
     if len(settings.output_name.encode()) > LONGEST_NAME:
         yield f"output_name must be at most {LONGEST_NAME} bytes long, not {len(settings.output_name.encode())}."
-    if re.search(r"[/\\]", settings.output_name) or settings.output_name in (".", ".."):
-        yield f"output_name must be a plain name, not '{settings.output_name}'; set output_dir too."
+    if re.search(r"[/\\\x00-\x1f\x7f]", settings.output_name) or settings.output_name in (".", ".."):
+        yield f"output_name must be a plain name, not {settings.output_name!r}; set output_dir too."
+    for name in ("log_prefix", "log_tracker_name"):
+        words = getattr(settings, name) or ""
+        if os.path.isabs(words) or ".." in Path(words).parts:
+            yield f"{name} is {words!r}, which leads out of logging_dir; give a plain name, or another logging_dir."
     written = ["output_dir", "logging_dir", "cache_dir", *(["reg_data_dir"] if settings.num_class_images else [])]
     for key in written:
         if getattr(settings, key) is not None:

@@ -104,12 +104,13 @@ def _strangers(settings: Settings, names: list[str], whose: str) -> Iterator[str
 def _place_mistakes(settings: Settings) -> Iterator[str]:
     """The base model is read until the end, and a folder of something else is not to be filled with a model."""
     base = expanded(settings.pretrained_model_name_or_path)
+    real = os.path.realpath(base)
     names = [settings.output_name, *([f"{settings.output_name}-ema"] if settings.ema else [])]
     before = base.name.removesuffix(".safetensors")
     if MOMENT.fullmatch(before.removeprefix(settings.output_name)):
         names.append(before)  # of an earlier run with this name, which wrote it at a moment that comes again
     for path in (path for name in names for path in places(settings, settings.output_dir / name)):
-        if settings.pretrained_model_name_or_path and os.path.exists(base) and path.resolve() == base.resolve():
+        if settings.pretrained_model_name_or_path and os.path.exists(base) and os.path.realpath(path) == real:
             yield f"output_name: the result, {path}, would replace the base model; choose another name or output_dir."
         elif os.path.isdir(path) and any(path.iterdir()) and not (path / "model_index.json").is_file():
             yield f"output_name: {path}, where the model goes, is a folder of something else; choose another name."

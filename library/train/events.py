@@ -1,7 +1,8 @@
 """What happens between the steps: validation, previews, checkpoints and states."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from library.settings import Settings
 from library.train.outputs import Outputs, state_folder
 from library.train.preview import Previews
 from library.train.report import Report
+from library.train.sharding import let_go
 from library.train.state import State
 from library.train.training import Training
 from library.train.validation import Validation
@@ -103,7 +105,7 @@ class Events:
     def _validate(self, step: int) -> None:
         if self.validation is None:
             return
-        with self.training.model.learner.averaged():
+        with self._looking():
             loss = self.validation.loss(self.training.model, self.training.compute)
         self.report.scalars(step, {"loss/validation": loss})
         self.report.say(f"step {step}: validation loss {loss:.4f}")
@@ -112,14 +114,24 @@ class Events:
         compute = self.training.compute
         if self.previews is None:
             return
-        if compute.is_main:
-            with self.training.model.learner.averaged():
+        # Of a model in slices all have to draw the same, for each needs the others' slices.
+        if compute.is_main or compute.shards:
+            with self._looking():
                 self._draw(self.previews, step, moment)
         compute.wait()
 
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Within it, the model is as it is to be used, and does not learn."""
+        with self.training.model.learner.averaged():
+            yield
+        let_go(self.training.model.unet)
+
     def _draw(self, previews: Previews, step: int, moment: str) -> None:
-        """Draws and keeps the previews of now."""
+        """Draws the previews of now; the main process keeps them."""
         for preview in previews.draw():
+            if not self.training.compute.is_main:
+                continue
             path = self.outputs.sample_file(moment, preview.number, preview.prompt.seed)
             self.outputs.save_picture(path, preview)
             self.report.picture(step, f"preview/{preview.number:02d}", preview.image, preview.prompt.text)

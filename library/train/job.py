@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from library.data.summary import describe
 from library.device import Compute
 from library.log import say
 from library.models.family import Family
@@ -66,7 +67,7 @@ def plan_job(settings: Settings, family: Family, compute: Compute) -> Job:
     plan = make_plan(settings, datasets.train, compute.world_size)
     prompts = preview_prompts(settings, datasets.train)
     warn_of_cut_captions(settings, family, datasets.train)
-    say(datasets.train.summary())
+    say(describe(datasets.train))
     say(plan.summary())
     identity = run_identity(settings, family, datasets.train, plan)
     state = find_state(settings, plan, identity)

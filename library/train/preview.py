@@ -73,7 +73,7 @@ class Previews:
                 painter = self.open_painter()
                 with uncompiled():
                     image = painter.draw(prompt, device=device, dtype=dtype, condition=condition)
-            except (InputError, RuntimeError, ValueError) as error:
+            except (InputError, MemoryError, RuntimeError, ValueError) as error:
                 warn(f"preview {number} ({prompt.text!r}) was not drawn: {error}")
                 free_memory(self.compute.device)
                 continue

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import torch
 
-from library.cli import is_full_memory
 from library.data.epochs import Shape
+from library.errors import is_full_memory
 from library.settings import Settings
 from library.train.step import made_up_batch
 from library.train.training import Training

@@ -96,6 +96,17 @@ def advice(model: Model, compute: Compute, settings: Settings, shapes: Sequence[
     )
 
 
+def without_prediction(settings: Settings, compute: Compute) -> str:
+    """A sentence: the settings that take least; empty where these do."""
+    *_, least = thriftier(settings, compute.alone)
+    if least == settings:
+        return ""
+    return (
+        f"the memory is full; {change_in_words(settings, least)} would take least and learn from the same pictures in "
+        'each step. Set that, or let memory = "auto" choose, or lower the resolution.'
+    )
+
+
 def _eight_bit(settings: Settings, compute: Compute) -> str | None:
     """The optimizer of the settings with its state in 8 bits, where every process can take a step with it.
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 
-from library.cli import is_full_memory
 from library.data.dataset import Dataset
 from library.device import Compute, free_memory, peak_memory_gb
+from library.errors import is_full_memory
 from library.log import say, warn
 from library.models.drawing import Painter
 from library.models.prompts import Prompt
@@ -22,7 +22,7 @@ from library.train.loop import run_training
 from library.train.memory import predicted_peak_gb
 from library.train.model import Model
 from library.train.preview import Previews
-from library.train.remedies import advice, usable_gb
+from library.train.remedies import advice, usable_gb, without_prediction
 from library.train.report import Report
 from library.train.resume import restore
 from library.train.signals import StopRequest
@@ -36,12 +36,16 @@ USED_UP = 0.95  # of what a run was predicted to take that ran out of memory: le
 def open_report(
     settings: Settings, compute: Compute, steps: int, state: State | None, health: Health | None = None
 ) -> Report:
-    """The progress bar and TensorBoard; a resumed run goes on in the folder it began in, if that is still there."""
+    """The progress bar and TensorBoard; a resumed run goes on in the folder it began in, if that is still there.
+
+    Where `logging_dir` is another than then, the run's curves go on there, in a folder of their own.
+    """
     if not compute.is_main:
         return Report(None, steps, 0, settings.log_every_n_steps, compute.device, health)
     first = state.progress["step"] if state else 0
     before = Path(state.progress["log_folder"]) if state else None
-    folder = before if before and before.is_dir() else new_log_folder(settings)
+    is_there = before and before.is_dir() and before.resolve().parent == settings.logging_dir.resolve()
+    folder = before if is_there else new_log_folder(settings)
     report = Report(folder, steps, first, settings.log_every_n_steps, compute.device, health)
     report.text("settings", "```toml\n" + settings_text(settings) + "\n```")
     return report
@@ -82,8 +86,10 @@ def _name_remedies(error: BaseException, settings: Settings, training: Training,
     """
     if training.compute.shards:
         return
+    remedy = without_prediction(settings, training.compute)
     try:
         model, compute, shapes = training.model, training.compute, list(dataset.shapes)
+        usable = usable_gb(compute.device)  # `ulimit -v` counts what is given back below as if it were still held
         # The step is over: what it held is not part of what another run would take.
         traceback.clear_frames(error.__traceback__)
         for weight in model.learner.parameters:
@@ -92,11 +98,13 @@ def _name_remedies(error: BaseException, settings: Settings, training: Training,
         free_memory(compute.device)
         peak = predicted_peak_gb(model, compute, settings, shapes)
         # What was predicted for these settings was not there, whatever is said to be free.
-        limit = min(usable_gb(compute.device), USED_UP * peak)
+        limit = min(usable, USED_UP * peak)
         remedy = advice(model, compute, settings, shapes, limit)
-    except Exception:  # the error itself is not to be hidden by another
-        return
-    error.add_note(f"the memory is full, and {peak:.2f} GB are predicted for these settings; {remedy}")
+        remedy = f"the memory is full, and {peak:.2f} GB are predicted for these settings; {remedy}"
+    except Exception:  # the error itself is not to be hidden by another; of no memory, prediction has too little too
+        pass
+    if remedy:
+        error.add_note(remedy)
 
 
 def run(settings: Settings, events: Events, state: State | None, dataset: Dataset) -> int:
@@ -108,12 +116,11 @@ def run(settings: Settings, events: Events, state: State | None, dataset: Datase
     began, stop = time.perf_counter(), StopRequest()
     try:
         status = run_training(training, report, events, first, stop)
-    except (FloatingPointError, OSError):
-        _tell_what_is_left(settings)
-        raise
-    except (MemoryError, RuntimeError) as error:
-        if is_full_memory(error):
+    except Exception as error:
+        is_full = is_full_memory(error)
+        if is_full or isinstance(error, FloatingPointError | OSError):
             _tell_what_is_left(settings)
+        if is_full:
             _name_remedies(error, settings, training, dataset)
         raise
     finally:

@@ -44,12 +44,6 @@ def check_sharding(settings: Settings, compute: Compute) -> None:
         'memory = "auto"': settings.memory != "as_set",
         "dry_run": settings.dry_run,
         "ema_device = cpu": settings.ema_device == "cpu",
-        "previews (sample_...)": bool(
-            settings.sample_at_first or settings.sample_every_n_steps or settings.sample_every_n_epochs
-        ),
-        "a validation": bool(
-            settings.validation_split or settings.validate_every_n_steps or settings.validate_every_n_epochs
-        ),
         f"optimizer_type = {settings.optimizer_type}": settings.optimizer_type not in FIT,
     }
     remedy = "leave it out, or start with --config_file configs/accelerate/ddp.yaml or plain python"
@@ -72,6 +66,13 @@ def shard(unet: nn.Module, compute: Compute) -> None:
             # A plain sum; gloo cannot do any other.
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)
+
+
+def let_go(unet: nn.Module) -> None:
+    """Gives back the others' slices of the outermost layers, which torch keeps for a backward pass; none is to come."""
+    for part in unet.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 def is_sharded(tensor: Tensor) -> bool:

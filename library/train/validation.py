@@ -1,6 +1,6 @@
 """A loss that can be compared between two moments of a run: the same pictures, noise and timesteps each time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,8 @@ from library.train.batches import Batches, Slice
 from library.train.compiling import uncompiled
 from library.train.model import Model
 from library.train.objective import plain_objective
-from library.train.step import Objective
+from library.train.sharding import padded
+from library.train.step import Batch, Objective
 
 # Parts of the schedule at which each picture is looked at, from almost clean to almost noise.
 FRACTIONS = (0.125, 0.375, 0.625, 0.875)
@@ -40,13 +41,16 @@ class Validation:
         total = torch.zeros(2, device=compute.device)
         modules = (model.unet, *model.reader.encoders)
         with torch.no_grad(), uncompiled(), evaluating(*modules), model.number_format(compute):
-            for batch in self.batches.of_slices(mine):
+            batches: Iterable[Batch] = self.batches.of_slices(mine)
+            if compute.shards:
+                batches = padded(list(batches), model.channels, compute)
+            for batch in batches:
                 condition = model.reader.read(batch.captions)
                 for fraction in FRACTIONS:
                     timesteps = torch.full((len(batch.draws),), int(fraction * self.objective.schedule.steps))
                     question = self.objective.question(model.family, batch, timesteps)
                     losses = self.objective.losses(model.family, model.unet, batch, condition, question)
-                    total += torch.stack((losses.sum(), torch.ones_like(losses).sum()))
+                    total += torch.stack((losses.sum(), batch.weights.count_nonzero()))
         loss, count = compute.sum_over_processes(total).tolist()
         return float(loss / count)
 

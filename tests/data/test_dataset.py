@@ -9,6 +9,7 @@ import pytest
 from library.data.dataset import DataOptions, Dataset, build_dataset
 from library.data.folders import Subset, find_subsets
 from library.data.index import PictureIndex
+from library.data.summary import describe
 from library.data.views import cached_views, view_of
 from library.errors import InputError
 from tests.data.samples import draw, draw_folder
@@ -96,7 +97,7 @@ def test_unreadable_pictures_can_be_left_out(tmp_path: Path, capsys: pytest.Capt
     assert [picture.path.name for picture in dataset.pictures] == ["000.png", "002.png"]
     assert dataset.skipped == {folder / "001.png": "its content is not a picture"}
     assert "001.png is left out" in capsys.readouterr().err
-    assert "left out, unreadable: " in dataset.summary()
+    assert "left out, unreadable: " in describe(dataset)
     for name in ("000.png", "002.png"):
         (folder / name).write_bytes(b"")
     with pytest.raises(InputError, match="none of the 3 pictures"):
@@ -110,9 +111,7 @@ def test_regularisation_alone_is_nothing_to_train_on(tmp_path: Path) -> None:
         build_dataset([], OPTIONS, 0)
 
 
-def test_copies_are_allowed_told_apart_and_said_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_copies_are_allowed_told_apart_and_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = draw_folder(tmp_path, 2)
     (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
     draw(folder / "000.jpg", seed=9)
@@ -130,7 +129,7 @@ def test_pictures_without_any_words_are_said(tmp_path: Path, capsys: pytest.Capt
     assert "1 pictures in" in said and "neither a caption nor class words" in said
     assert "1 captions in" in said and "several lines" in said
     assert [picture.caption for picture in dataset.pictures] == ["", "first line"]
-    assert "1 captions, 1 without: no words" in dataset.summary()
+    assert "1 captions, 1 without: no words" in describe(dataset)
 
 
 @pytest.fixture

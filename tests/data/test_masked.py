@@ -10,6 +10,7 @@ from library.data import index as index_module
 from library.data.dataset import DataOptions, Dataset, build_dataset
 from library.data.decoding import examine
 from library.data.folders import Subset
+from library.data.summary import describe
 from library.data.validation import validation_view
 from library.errors import InputError
 from tests.data.samples import draw_folder
@@ -42,7 +43,7 @@ def test_masks_beside_the_pictures(tmp_path: Path, capsys: pytest.CaptureFixture
     assert dataset.pictures[1].mask.sha256 == examine(mask).sha256
     assert capsys.readouterr().err.count("2 of 3 pictures have no mask; all of their pixels count") == 1
     assert names_of(validation_view(dataset)) == names_of(dataset)
-    assert "1 masks" in dataset.summary()
+    assert "1 masks" in describe(dataset)
 
 
 def test_masks_in_a_folder_of_their_own(tmp_path: Path) -> None:

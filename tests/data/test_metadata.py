@@ -13,6 +13,7 @@ from library.data.captions import caption_variant
 from library.data.dataset import DataOptions, build_dataset
 from library.data.folders import EXTENSIONS, Subset
 from library.data.metadata import read_metadata
+from library.data.summary import describe
 from library.errors import InputError
 from tests.data.samples import draw, draw_folder
 
@@ -172,7 +173,7 @@ def test_a_dataset_of_metadata(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert {caption_variant(first.caption, subset, seed, 0) for seed in range(30)} == {"one, t", "two, t"}
     assert dataset.dataset_dirs()["meta.json"] == {"n_repeats": 2, "img_count": 2}
     assert dataset.tag_frequency()["meta.json"] == {"one": 1, "two": 1, "t": 2, "thing": 1}
-    assert dataset.summary().startswith(f'{file}: 2 pictures x 2, 1 captions, 1 without: "thing"')
+    assert describe(dataset).startswith(f'{file}: 2 pictures x 2, 1 captions, 1 without: "thing"')
     build_dataset([subset, subset], DataOptions(), 0)
     assert f"{file} is given twice" in capsys.readouterr().err
 

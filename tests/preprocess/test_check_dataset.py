@@ -117,7 +117,7 @@ def test_a_real_photograph_is_fit(tmp_path: Path) -> None:
         (["--resolution", "100"], "multiples of 64"),
         (["--train_batch_size", "0"], "at least 1"),
         (["--max_token_length", "80"], "75, 150 or 225"),
-        (["--processes", "-1"], "0 or more"),
+        (["--processes", "-1"], "0 to 1024"),
         (["--json", "{folder}"], "no file can be written"),
         (["--json", "{folder}/a.json", "--html", "{folder}/a.json"], "same file"),
         (["--caption_extension", "a/b"], "caption_extension"),

@@ -114,7 +114,7 @@ WRONG = {
     "--max_upscale nan": "must be 1 or more",
     "--quality 90": "--format jpg",
     "--format jpg --quality 0": "must be 1 to 100",
-    "--processes -1": "must be 0 or more",
+    "--processes -1": "must be 0 to 1024",
     "--caption_extension a/b": "caption_extension",
     "--wrong": "unrecognized",
 }

@@ -83,7 +83,7 @@ def test_as_a_program_of_its_own(tmp_path: Path) -> None:
     second = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (second.returncode, second.stdout) == (0, "masks: 1 kept, 1 without transparency.\n"), second.stderr
     refused = subprocess.run([*command, "--grow", "-1"], capture_output=True, text=True, cwd=tmp_path)
-    assert refused.returncode == 2 and refused.stderr == "error: --grow -1 must be 0 or more.\n"
+    assert refused.returncode == 2 and refused.stderr == "error: --grow -1 must be 0 to 16384.\n"
 
 
 @pytest.mark.parametrize("method", ["alpha", "rembg", "clipseg"])
@@ -145,13 +145,13 @@ def test_one_mask_after_another(models: Path, tmp_path: Path) -> None:
         (["--method", "rembg"], ["needs --model FILE.onnx"]),
         (["--method", "clipseg"], ["needs --prompt"]),
         (["--method", "clipseg", "--prompt", "a dog", "--prompt", " "], ["needs --prompt"]),
-        (["--method", "alpha", "--blur", "nan"], ["--blur nan must be 0 or more"]),
-        (["--method", "alpha", "--blur", "inf"], ["--blur inf must be 0 or more"]),
+        (["--method", "alpha", "--blur", "nan"], ["--blur nan must be 0 to 16384"]),
+        (["--method", "alpha", "--blur", "inf"], ["--blur inf must be 0 to 16384"]),
         (["--method", "alpha", "--threshold", "0"], ["--threshold 0.0 must lie above 0"]),
         (["--method", "alpha", "--threshold", "nan"], ["--threshold nan must lie"]),
         (["--method", "alpha", "--min_value", "1"], ["--min_value 1.0 must lie from 0 to below 1"]),
         (["--method", "alpha", "--shrink", "-1", "--workers", "-2"], ["--shrink -1", "--workers -2"]),
-        (["--method", "clipseg", "--prompt", "p", "--batch_size", "0"], ["--batch_size 0 must be 1 or more"]),
+        (["--method", "clipseg", "--prompt", "p", "--batch_size", "0"], ["--batch_size 0 must be 1 to 65536"]),
         (["--method", "alpha", "--mode", "blend"], ["invalid choice: 'blend'"]),
         (["--method", "magic"], ["invalid choice: 'magic'"]),
         (["--methods", "alpha"], ["--help lists what is allowed"]),

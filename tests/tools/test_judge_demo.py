@@ -90,6 +90,17 @@ def test_the_lora_counts_by_its_strength(model: Path, lora: Path) -> None:
     assert difference(whole, drawn("--model", model, "--lora", f"{lora}:0.3")) > 0.1
 
 
+def test_a_word_is_read_without_a_word_of_how(model: Path, tmp_path: Path) -> None:
+    """In a process of its own, for transformers says it once in each."""
+    file, code = tmp_path / "word.safetensors", "from tools import judge_demo; "
+    save_file({"<new>": torch.ones(1, 32)}, file)
+    words = ["--model", str(model), "--embedding", str(file), "--word", "<new>"]
+    code += f"print(judge_demo.open_pipeline(judge_demo.parse_arguments({words})).tokenizer.tokenize('<new>'))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROGRAM.parents[1], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "['<new>']\n"), ended.stderr
+    assert "new embeddings" not in ended.stderr
+
+
 def test_what_diffusers_cannot_load_is_judged_too(model: Path, lora: Path, tmp_path: Path) -> None:
     """The same change, once as a LoRA whose alpha is its rank, and once as plain differences of weights."""
     tensors = load_file(lora)

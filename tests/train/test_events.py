@@ -94,7 +94,7 @@ def events_of(settings_of, dataset_of, compute, tiny):
         learner = SimpleNamespace(
             weights=tiny.state_dict, state=dict, averages=averages, averaged=shown, gathered=gathered
         )
-        model = SimpleNamespace(learner=learner, result=recorder)
+        model = SimpleNamespace(unet=torch.nn.Module(), learner=learner, result=recorder)
         training = SimpleNamespace(model=model, plan=make_plan(settings, dataset_of(4), 1), compute=compute)
         facts = TrainingFacts("toy", "base")
         events = Events(settings, training, recorder, recorder, recorder, recorder, facts, {"seed": 7})

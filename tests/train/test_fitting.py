@@ -201,6 +201,7 @@ def test_full_memory_in_a_step_names_what_fits(bench: Bench, monkeypatch, capsys
 
     monkeypatch.setattr("library.train.training.Training._learn", full)
     monkeypatch.setattr("library.train.run.predicted_peak_gb", lambda *_: 5.1)
+    monkeypatch.setattr("library.train.run.usable_gb", lambda _: 9.0)  # else the machine's other work counts
     monkeypatch.setattr("library.train.remedies.thrifty_peak_gb", peak)
     argv = bench.argv(**{**FULL, "memory": "as_set"})
     assert run_to_the_end(argv, train_dreambooth.main) == 1
@@ -217,6 +218,11 @@ def test_advice_that_fails_hides_nothing(bench: Bench, monkeypatch, capsys) -> N
     monkeypatch.setattr("library.train.training.Training._learn", full)
     monkeypatch.setattr("library.train.run.advice", full)
     assert run_to_the_end(bench.argv()) == 1
+    told = capsys.readouterr().err
+    assert "no more of it: the memory is full; gradient_checkpointing = true, " in told and "Traceback" not in told
+    assert "train_batch_size = 1 and gradient_accumulation_steps = 2 would take least and learn from the same" in told
+    thrifty = {"train_batch_size": 1, "gradient_checkpointing": True, "optimizer_type": "AdamW8bit"}
+    assert run_to_the_end(bench.at("thrifty").argv(**thrifty)) == 1
     assert "no more of it: the memory is full; lower train_batch_size" in capsys.readouterr().err
 
 

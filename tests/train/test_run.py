@@ -35,6 +35,9 @@ def test_report_goes_on_in_its_folder(settings_of, compute, bench) -> None:
     other = open_report(settings_of(), compute, 4, gone)
     other.close()
     assert other.folder.parent == bench.logs
+    elsewhere = open_report(settings_of(logging_dir=bench.folder / "elsewhere"), compute, 4, state)
+    elsewhere.close()
+    assert elsewhere.folder.parent == bench.folder / "elsewhere"
     assert "settings/text_summary" in events_of(first.folder).Tags()["tensors"]
 
 

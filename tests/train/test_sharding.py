@@ -35,8 +35,6 @@ WRONG = {
     'memory = "auto"': {"memory": "auto"},
     "dry_run": {"dry_run": True},
     "ema_device = cpu": {"ema": True, "ema_device": "cpu"},
-    "previews": {"sample_every_n_epochs": 1},
-    "a validation": {"validation_split": 0.3},
     "optimizer_type = Adafactor": {"optimizer_type": "Adafactor"},
 }
 

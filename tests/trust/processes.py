@@ -6,6 +6,7 @@ refuses to train in the fork of a process that has trained.
 
 import multiprocessing
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -29,12 +30,20 @@ _server.set_forkserver_preload(IMPORTED.split())
 
 
 def start(
-    argv: list[str], log: Path, program: str = "train_network", is_alone: bool = False, **environment: object
+    argv: list[str],
+    log: Path,
+    program: str = "train_network",
+    is_alone: bool = False,
+    room: int | None = None,
+    **environment: object,
 ) -> BaseProcess:
-    """Starts a program, with what it says in `log`; one that is alone has a process group of its own."""
+    """Starts a program, with what it says in `log`; one that is alone has a process group of its own.
+
+    `room` is what it may get beyond the memory that it begins with, in bytes.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     words = {name: str(value) for name, value in environment.items()}
-    process = _server.Process(target=_run, args=(argv, log, program, is_alone, words))
+    process = _server.Process(target=_run, args=(argv, log, program, (is_alone, room), words))
     process.start()
     return process
 
@@ -66,13 +75,17 @@ def _used(process: BaseProcess) -> float:
     return float(times.user + times.system)
 
 
-def _run(argv: list[str], log: Path, program: str, is_alone: bool, environment: dict[str, str]) -> None:
-    """What the process does."""
+def _run(argv: list[str], log: Path, program: str, kept: tuple[bool, int | None], environment: dict[str, str]) -> None:
+    """What the process does; `kept` says whether it is alone, and in how much memory."""
+    is_alone, room = kept
     # Readers are to be children of the run as they are behind a shell, and not of another such server.
     multiprocessing.set_start_method(None, force=True)
     if is_alone:
         os.setpgid(0, 0)
     os.environ.update(environment)
+    if room is not None:
+        limit = psutil.Process().memory_info().vms + room
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import train_dreambooth
@@ -101,6 +103,35 @@ def test_everything_else_that_is_saved(place: Bench) -> None:
     alone = place.at("alone")
     alone.train_all(**{**run, "train_batch_size": 4, "gradient_accumulation_steps": 1})
     assert largest_difference(alone.tensors(), slices.tensors()) < 1e-6, "gone on with by one process"
+
+
+def test_previews_and_validation(place: Bench) -> None:
+    """Three pictures are held out: two batches, of which each process has one, and one in which the second waits."""
+    prompts = place.folder / "prompts.txt"
+    prompts.write_text("sks thing --s 2 --w 64 --h 64 --d 3\na plain shape --s 2 --w 128 --h 64 --n bright\n")
+    changes = {
+        "max_train_steps": 2,
+        "sample_prompts": prompts,
+        "sample_at_first": True,
+        "sample_every_n_steps": 2,
+        "save_every_n_steps": 1,
+        "validation_split": 0.5,
+        "validate_every_n_steps": 1,
+        "train_batch_size": 1,
+    }
+    whole, slices, told = both(place, "watched", **changes)
+    assert slices.names() == whole.names() >= {"sample"} and told.count("validation loss") == 3
+    assert largest_difference(slices.tensors(), whole.tensors()) < 1e-6
+    losses = [bench.scalars()["loss/validation"] for bench in (whole, slices)]
+    assert [step for step, _ in losses[1]] == [0, 1, 2]
+    worst = max(abs(one - other) for (_, one), (_, other) in zip(*losses, strict=True))
+    pictures = sorted(path.name for path in (whole.output / "sample").iterdir())
+    assert len(pictures) == 4 and pictures == sorted(path.name for path in (slices.output / "sample").iterdir())
+    shades = [[np.asarray(Image.open(b.output / "sample" / n), int) for n in pictures] for b in (whole, slices)]
+    levels = max(int(abs(one - other).max()) for one, other in zip(*shades, strict=True))
+    print(f"validation losses differ by up to {worst:.1e}, previews by up to {levels} of 255 levels")
+    assert worst < 1e-6 and levels <= 1
+    assert any((shades[0][n] != shades[0][n + 2]).any() for n in range(2)), "learning shows in them"
 
 
 def hold(rank: int, port: int, folder: Path) -> None:
