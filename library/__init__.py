@@ -15,5 +15,4 @@ floor 1   adapters/    what is added to a frozen model, and its names on disk
           optim/       tables of optimizers and learning-rate schedules
 floor 0   settings/ cli lookup samplers errors seeds files documents weights names device memory_limits frozen quantised
           recompute log sheet
-          log sheet
 """

@@ -23,7 +23,7 @@ ADAPTERS = {
     "pissa": "library.adapters.pissa:PISSA",
     "oft": "library.adapters.oft:OFT",
     "boft": "library.adapters.oft:BOFT",
-    "hypernetwork": "library.adapters.hypernetwork:HYPERNETWORK",
+    "hypernetwork": "library.adapters.hypernetwork_kind:HYPERNETWORK",
 }
 # The one that changes no weight, but what attention reads; its files are AUTOMATIC1111's own.
 HYPERNETWORK = "hypernetwork"

@@ -12,6 +12,7 @@ FRAME = (214, 214, 218)
 
 SMALLEST_CELL = 256  # pixels; smaller pictures are enlarged by a whole factor, pixels staying squares
 LINE_HEIGHT = 1.35  # times the letter size
+LETTERS_ACROSS = 100  # of a row of pictures at most: shown as wide as a page, they can still be read
 
 # Pillow's own letters are Latin; other scripts are written in the first of these that the machine has.
 OTHER_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf")
@@ -102,7 +103,7 @@ def _plan(
     height = max(picture.height for row in rows for picture in row)
     factor = max(1, -(-SMALLEST_CELL // max(width, height)))
     cell = (width * factor, height * factor)
-    letter = max(15, round(max(cell) / 22))
+    letter = max(15, round(max(cell) / 22), round(len(rows[0]) * cell[0] / LETTERS_ACROSS))
     title_lines = max((len(_wrap(title, letter, cell[0])) for title in titles), default=0)
     return Layout(
         factor=factor,

@@ -113,6 +113,16 @@ def test_tables_that_do_not_fit_are_refused(
         contact_sheet([[picture(COLOURS[0]) for _ in row] for row in rows], labels, titles)
 
 
+def test_letters_grow_with_the_width_of_the_sheet() -> None:
+    """Titles are as high a part of a wide sheet, which is shown smaller, as of a narrow one."""
+    heights = []
+    for columns in (6, 12):
+        sheet = contact_sheet([[picture(PAPER)] * columns], titles=["LoRA"] * columns)
+        dark = np.flatnonzero((np.asarray(sheet).sum(axis=2) < 300).any(axis=1))
+        heights.append((dark[-1] + 1 - dark[0]) / sheet.width)
+    assert 0.8 < heights[1] / heights[0] < 1.25, heights
+
+
 def test_notes_stand_below_their_pictures() -> None:
     rows = [[picture(COLOURS[0]), picture(COLOURS[1])], [picture(COLOURS[2]), picture(COLOURS[3])]]
     plain, noted = contact_sheet(rows), contact_sheet(rows, notes=[["", "1.25 s"], ["", ""]])

@@ -20,12 +20,21 @@ from PIL.Image import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from library import samplers
 from library.cli import argument_parser, missing_files, run_program, wrong_output
 from library.errors import InputError
 from library.files import default_cache
 from library.log import say, warn
-from library.models.asked import Column, Lora, columns_of, lay_out, read_lora, read_strengths, read_word, worn_in
+from library.models.asked import (
+    Column,
+    Lora,
+    add_options,
+    columns_of,
+    lay_out,
+    option_mistakes,
+    read_strengths,
+    read_word,
+    worn_in,
+)
 from library.models.editing import at_steps
 from library.models.grammar import find_tagged, read_tags
 from library.models.parameters import AUTO_V2, hashes_entry, read_parameters, repeated, webui_text
@@ -37,36 +46,20 @@ if TYPE_CHECKING:
     from library.models.studio import Studio
 
 PLACEHOLDER_SIZE = 512  # pixels; stands for the model's own size while only mistakes are looked for
-TOKEN_LENGTHS = (75, 150, 225)
 CHUNK = 75  # tokens that the text encoders read at once
 STRENGTH = 0.6  # of --init, if none is given
 EXAMPLE = 'python tools/generate.py --model demo/model --prompt "a (red:1.3) creature" --sampler "dpm++ 2m karras" '
-LORA_HELP = "LoRAs or hypernetworks, with their strengths if not 1; all at once, unless --compare is given"
 WORD_HELP = "files of learned words; WORD is what prompts call one, if not what its file says"
 OPTIONS: dict[str, dict[str, Any]] = {
-    "--model": {"required": True, "help": "base model: diffusers folder, hub id, .safetensors or .ckpt"},
-    "--vae": {"help": "another model, or a VAE, that decodes the pictures"},
-    "--lora_dir": {"type": Path, "help": "where files are that prompts name as <lora:NAME:0.8>: --lora_dir output"},
     "--prompt": {"action": "append", "default": [], "help": "what to draw, such as 'a (red:1.2) hat AND a dog'"},
     "--prompts_file": {"type": Path, "help": "prompts in .txt (with sd-scripts' line flags), .toml or .json"},
     "--like": {"type": Path, "help": "a PNG of this program or a web UI, drawn again where nothing else is said"},
-    "--negative": {"default": "", "help": "what not to draw: 'blurry, dark'"},
-    "--seed": {"type": int, "default": 0, "help": "the same seed gives the same picture on every device"},
-    "--steps": {"type": int, "default": 30, "help": "denoising steps"},
-    "--guidance": {"type": float, "default": 7.5, "help": "classifier-free guidance; 1 is none"},
-    "--sampler": {"default": "ddim", "help": ", ".join(samplers.NAMES) + "; names such as 'DPM++ 2M Karras' too"},
-    "--width": {"type": int, "help": "in pixels, a multiple of 8; by default what the model was made for"},
-    "--height": {"type": int, "help": "in pixels, a multiple of 8; by default what the model was made for"},
-    "--clip_skip": {"type": int, "help": "read the text encoder's n-th last layer: 2 for many anime models"},
-    "--max_token_length": {"type": int, "choices": TOKEN_LENGTHS, "help": "cuts prompts; by default all is read"},
-    "--precision": {"choices": ("no", "fp16", "bf16"), "help": "by default fp16 on CUDA, else no: float32"},
     "--init": {"type": Path, "help": "a picture to begin with instead of noise: --init sketch.png --strength 0.6"},
     "--strength": {"type": float, "default": STRENGTH, "help": "how much of --init is redrawn, above 0 to 1"},
     "--number": {"type": int, "default": 1, "help": "pictures of each prompt, with seeds counted up from its own"},
     "--batch_size": {"type": int, "default": 1, "help": "how many are drawn at once: --number 8 --batch_size 4"},
     "--low_memory": {"action": "store_true", "help": "each part of the model is on the GPU only while it works"},
     "--compile": {"action": "store_true", "help": "compiles the UNet, which pays for many pictures"},
-    "--overwrite": {"action": "store_true", "help": "replaces pictures that are there"},
     "--output": {"type": Path, "help": "a .png file; several become out_01.png, out_02.png ..."},
     "--sheet": {"type": Path, "help": "a .png file: all pictures in one, prompts down"},
 }  # fmt: skip
@@ -76,9 +69,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The settings as written, each checked by itself; those of --like where they are not written."""
     parser = argument_parser("Draw pictures from a base model, with any number of LoRAs.", EXAMPLE + "--output out.png")
     lists = {"nargs": "+", "action": "extend", "default": []}
+    add_options(parser)
     for name, facts in OPTIONS.items():
         parser.add_argument(name, **facts)
-    parser.add_argument("--lora", type=read_lora, metavar="FILE:STRENGTH", help=LORA_HELP, **lists)
     parser.add_argument("--embedding", type=read_word, metavar="FILE:WORD", help=WORD_HELP, **lists)
     across = parser.add_mutually_exclusive_group()
     across.add_argument("--strengths", type=read_strengths, help="strengths of the LoRA across: 0,0.5,1")
@@ -94,17 +87,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def check(settings: argparse.Namespace) -> None:
     """InputError naming every setting that does not go with the others."""
-    wrong = missing_files("--lora", [lora.path for lora in settings.lora])
+    wrong = option_mistakes(settings)
     wrong += missing_files("--embedding", [word.path for word in settings.embedding])
     if not settings.prompt and not settings.prompts_file:
         wrong.append("there is nothing to draw; give --prompt, --prompts_file or --like.")
     if not settings.output and not settings.sheet:
         wrong.append("the pictures have no place to go; give --output FILE.png or --sheet FILE.png.")
-    for name in ("number", "batch_size", "clip_skip"):
-        if (value := getattr(settings, name)) is not None and value < 1:
-            wrong.append(f"--{name} {value} must be 1 or more{'; 1 is the last layer' if name == 'clip_skip' else ''}.")
-    if settings.lora_dir and not settings.lora_dir.is_dir():
-        wrong.append(f"--lora_dir {settings.lora_dir}: there is no such folder.")
+    for name in ("number", "batch_size"):
+        if (value := getattr(settings, name)) < 1:
+            wrong.append(f"--{name} {value} must be 1 or more.")
     if not 0 < settings.strength <= 1:
         wrong.append(f"--strength {settings.strength} is not above 0 and at most 1.")
     if (settings.strengths or settings.compare) and not settings.sheet:
@@ -215,18 +206,6 @@ def draw(
             yield places[index], loras, picture
 
 
-def with_tags(prompt: Prompt, loras: Sequence[Lora]) -> Prompt:
-    """The prompt with a tag for each file that it does not name itself, as the web UI wants them."""
-    from library.adapters.hypernetwork_files import read_hypernetwork
-
-    own, tags = {tag.name for tag in read_tags(prompt.text)[1]}, ""
-    for lora in loras:
-        if lora.path.stem not in own:
-            kind = "hypernet" if read_hypernetwork(lora.path) else "lora"
-            tags += f" <{kind}:{lora.path.stem}:{lora.factor:g}>"
-    return replace(prompt, text=prompt.text + tags)
-
-
 def hashes_of(settings: argparse.Namespace, words: Sequence["Embedding"], loras: Sequence[Lora]) -> dict[str, str]:
     """What a picture says of the files that it was made by."""
     from library.models.made_by import lora_sha256, model_sha256, word_sha256
@@ -271,6 +250,7 @@ def main() -> int:
 
     from library.models.drawing import save_png
     from library.models.family import open_family
+    from library.models.made_by import with_tags
     from library.models.studio import Studio, Ways
 
     family = open_family(settings.model, settings.vae)
@@ -285,7 +265,8 @@ def main() -> int:
         say(f"picture {len(pictures)} of {count}: {prompt.text} (seed {prompt.seed})")
         if settings.output:
             more = hashes_of(settings, words, loras)
-            text = webui_text(with_tags(prompt, loras), model, settings.clip_skip or 1, (), more)
+            tagged_prompt = with_tags(prompt, [(lora.path, lora.factor) for lora in loras])
+            text = webui_text(tagged_prompt, model, settings.clip_skip or 1, more)
             save_png(numbered(settings.output, place, count), picture, text)
     if settings.output:
         ends = dict.fromkeys(str(numbered(settings.output, place, count)) for place in (0, count - 1))

@@ -25,6 +25,7 @@ from demo.trials import Findings, Trial, figures, table
 from library.cli import argument_parser, run_program
 from library.errors import InputError
 from library.lookup import SAMPLERS, resolve
+from library.models.asked import read_lora
 from library.samplers import OPTIONS
 from library.seeds import derive_seed
 from library.sheet import contact_sheet
@@ -44,7 +45,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The settings, checked."""
     parser = argument_parser("Draw the demo's prompts and judge the pictures.")
     parser.add_argument("--model", default="demo/model", help="diffusers folder of the base model")
-    parser.add_argument("--lora", metavar="FILE[:STRENGTH]", help="a LoRA file, with its strength if not 1")
+    parser.add_argument("--lora", type=read_lora, metavar="FILE:STRENGTH", help="a LoRA file, its strength if not 1")
     parser.add_argument("--embedding", metavar="FILE", type=Path, help="a textual inversion's file; its word is --word")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--subject", action="store_true", help="the striped subject instead of random creatures")
@@ -64,7 +65,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     complaints = [f"--{name} must be 1 or more." for name in ("prompts", "steps", "batch") if vars(settings)[name] < 1]
     if not (Path(settings.model) / "model_index.json").is_file():
         complaints.append(f"--model {settings.model} is not a diffusers folder: it holds no model_index.json.")
-    settings.lora, settings.strength = split_strength(settings.lora)
+    settings.lora, settings.strength = (settings.lora.path, settings.lora.factor) if settings.lora else (None, 1.0)
     if settings.lora is not None and not settings.lora.is_file():
         complaints.append(f"--lora {settings.lora} is not there.")
     if settings.embedding is not None and not settings.embedding.is_file():
@@ -72,19 +73,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if complaints:
         raise InputError(*complaints)
     return settings
-
-
-def split_strength(words: str | None) -> tuple[Path | None, float]:
-    """The file and its strength from FILE or FILE:STRENGTH."""
-    if words is None:
-        return None, 1.0
-    name, colon, number = words.rpartition(":")
-    if not colon or Path(words).is_file():
-        return Path(words), 1.0
-    try:
-        return Path(name), float(number)
-    except ValueError:
-        raise InputError(f"--lora {words}: {number!r} is no number; write FILE or FILE:0.8.") from None
 
 
 def chosen_trials(settings: argparse.Namespace) -> tuple[list[Trial], dict[str, float]]:

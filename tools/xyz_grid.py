@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from library.adapters.given import read_lora
-from library.cli import argument_parser, missing_files, run_program, wrong_output
+from library.cli import argument_parser, run_program, wrong_output
 from library.errors import InputError
-from library.grid.axes import KINDS, LAST, NONE, Axis, Spec, read_axis, specs_of
+from library.grid.axes import KINDS, LAST, NONE, Axis, Spec, read_axis, specs_of, with_tagged
 from library.log import say
+from library.models.asked import add_options, option_mistakes
 from library.models.parameters import webui_text
 from library.models.prompts import Prompt
 from library.sheet import contact_sheet, stacked
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from library.grid.drawing import Drawn
 
 PLACEHOLDER_SIZE = 512  # pixels; stands for the model's own size while only mistakes are looked for
-TOKEN_LENGTHS = (75, 150, 225)
 EXAMPLE = (
     'python tools/xyz_grid.py --model demo/model --lora demo.safetensors --prompt "sks creature" '
     "--x strength=0,0.5,1 --y seed=1,2,3 --output grid.png"
@@ -45,36 +44,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The settings, each checked; InputError names every mistake."""
     parser = argument_parser("Draw one prompt over two or three axes, as one picture and one page.", EXAMPLE)
     add = parser.add_argument
-    add("--model", required=True, help="base model: diffusers folder, hub id, .safetensors or .ckpt")
-    add("--vae", help="another model, or a VAE, that decodes the pictures")
-    add("--lora", nargs="+", action="extend", default=[], metavar="FILE:STRENGTH", help="LoRA files, all at once")
-    add("--prompt", required=True, help="what to draw")
-    add("--negative", default="", help="what not to draw")
+    add_options(parser)
+    add("--prompt", required=True, help="what to draw, such as 'a (red:1.2) hat <lora:mine:0.8>'")
     add("--x", required=True, metavar="AXIS", help=f"across: {AXIS_HELP}")
     add("--y", required=True, metavar="AXIS", help="down, in the same form")
     add("--z", metavar="AXIS", help="one grid below the other, in the same form")
-    add("--seed", type=int, default=0, help="the same seed gives the same picture on every device")
-    add("--steps", type=int, default=30, help="denoising steps")
-    add("--guidance", type=float, default=7.5, help="classifier-free guidance; 1 is none")
-    add("--sampler", default="ddim", help="as for tools/generate.py")
-    add("--width", type=int, help="in pixels, a multiple of 8; by default what the model was made for")
-    add("--height", type=int, help="in pixels, a multiple of 8; by default what the model was made for")
-    add("--clip_skip", type=int, help="read the text encoder's n-th last layer")
-    add("--max_token_length", type=int, default=75, choices=TOKEN_LENGTHS, help="longer prompts are cut")
-    add("--precision", choices=("no", "fp16", "bf16"), help="by default fp16 on CUDA, else no: float32")
     add("--output", required=True, type=Path, help="a .png file; the page gets its name with .html")
-    add("--overwrite", action="store_true", help="replace picture and page if they are there")
     settings = parser.parse_args(argv)
-    wrong: list[str] = []
-    given = [found for text in settings.lora if (found := read_lora(text, "--lora", wrong))]
-    wrong += [f"--lora {path}: weights of blocks have no place in a grid." for path, _, blocks in given if blocks]
-    settings.lora = tuple((path, ratio) for path, ratio, _ in given)
-    wrong += missing_files("--lora", [path for path, _ in settings.lora])
+    wrong = option_mistakes(settings)
+    settings.lora = tuple((lora.path, lora.factor) for lora in settings.lora)
     wrong += wrong_output(settings.output, settings.overwrite, (".png",))
     if not wrong:
         wrong += wrong_output(settings.output.with_suffix(".html"), settings.overwrite, (".html",))
-    if settings.clip_skip is not None and settings.clip_skip < 1:
-        wrong.append(f"--clip_skip {settings.clip_skip} must be 1 or more; 1 is the last layer.")
     settings.axes = read_axes(settings, wrong)
     if wrong:
         raise InputError.of(wrong)
@@ -101,7 +82,8 @@ def specs_for(settings: argparse.Namespace, size: int) -> list[Spec]:
     facts = {name: getattr(settings, name) for name in ("negative", "seed", "steps", "guidance", "sampler")}
     width, height = (size if side is None else side for side in (settings.width, settings.height))
     prompt = Prompt(settings.prompt, width=width, height=height, **facts)
-    return specs_of(Spec(settings.model, settings.lora, prompt), settings.axes[::-1])
+    specs = specs_of(Spec(settings.model, settings.lora, prompt), settings.axes[::-1])
+    return with_tagged(specs, settings.lora_dir)
 
 
 def lay_out(axes: Sequence[Axis], drawn: "Sequence[Drawn]") -> "Image":
@@ -142,10 +124,11 @@ def write(settings: argparse.Namespace, specs: Sequence[Spec], drawn: "Sequence[
     from library.files import write_atomically
     from library.grid.page import Shown, page
     from library.models.drawing import save_png
+    from library.models.made_by import with_tags
 
     def words(spec: Spec) -> str:
-        loras = [(path.stem, strength) for path, strength in spec.loras]
-        return webui_text(spec.prompt, Path(spec.model).stem, settings.clip_skip or 1, loras)
+        prompt = with_tags(spec.prompt, spec.loras)
+        return webui_text(prompt, Path(spec.model).stem, settings.clip_skip or 1)
 
     shown = [Shown(each.picture, each.seconds, words(specs[each.number])) for each in drawn]
     text = page(settings.prompt, facts_of(settings, specs[0].prompt, drawn), settings.axes, shown)

@@ -35,6 +35,9 @@ NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each kind, sets of leav
     "norm": (("w_norm", "b_norm"),),
 }
 WORDS = {"loha": "LoHa", "lokr": "LoKr", "ia3": "(IA)^3", "full": "whole differences", "norm": "changes of norms"}
+# Cores of Tucker's form, and the matrices to the left and right of each.
+CORES = {MID: (None, DOWN), "hada_t1": ("hada_w1_a", "hada_w1_b"), "hada_t2": ("hada_w2_a", "hada_w2_b")}
+CORES["lokr_t2"] = ("lokr_w2_a", "lokr_w2_b")
 WEIGHT, BIAS = {"full": "diff", "norm": "w_norm"}, {"full": "diff_b", "norm": "b_norm"}
 
 
@@ -66,10 +69,19 @@ class Change(NamedTuple):
         """The two matrices of a plain LoRA; None for anything else."""
         if self.kind != "lora" or MAGNITUDE in self.leaves:
             return None
-        down = self.leaves[DOWN]
-        if MID in self.leaves:
-            down = torch.einsum("mnkl,nj->mjkl", self.leaves[MID].float(), down.float().flatten(1))
-        return LoraWeights(down, self.leaves[UP], self.scale * self.leaves[DOWN].shape[0])
+        leaves = self.coreless().leaves
+        return LoraWeights(leaves[DOWN], leaves[UP], self.scale * leaves[DOWN].shape[0])
+
+    def coreless(self) -> "Change":
+        """The same without cores: each is multiplied into the matrix to its right, exactly and at the same rank."""
+        leaves = dict(self.leaves)
+        for core, (left, right) in CORES.items():
+            if core in leaves:
+                whole = folded(leaves.pop(core).float(), leaves[right].float().flatten(1))
+                leaves[right] = whole if core == MID else whole.flatten(1)
+                if left:
+                    leaves[left] = leaves[left].T
+        return Change(self.kind, leaves)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether this is the change of a weight of that shape; ones at the end may be left out."""
@@ -100,6 +112,11 @@ class Change(NamedTuple):
         turned = base + change
         dims = [each for each in range(base.ndim) if each != kept]
         return turned * (magnitude / torch.linalg.vector_norm(turned, dim=dims, keepdim=True)) - base
+
+
+def folded(core: Tensor, right: Tensor) -> Tensor:
+    """A core (rank, rank, height, width) times (rank, inputs): (rank, inputs, height, width)."""
+    return torch.einsum("ijkl,jr->irkl", core, right)
 
 
 def of_lora(layer: LoraWeights) -> Change:
@@ -162,7 +179,7 @@ def plain_layers(
 def _lora(leaves: Leaves, weight: Tensor) -> Tensor:
     down = leaves[DOWN].flatten(1)
     if MID in leaves:
-        down = torch.einsum("mnkl,nj->mjkl", leaves[MID], down).flatten(1)
+        down = folded(leaves[MID], down).flatten(1)
     return leaves[UP].flatten(1) @ down
 
 

@@ -14,24 +14,42 @@ LORA_HELP = (
 Given = tuple[Path, float, dict[str, float]]
 
 
+def split_file(text: str, most: int = 1) -> tuple[Path, list[str]]:
+    """A file, and up to `most` words that follow it after colons.
+
+    A colon inside the name of an existing file is left there; of a file that is not there, a number is such a word.
+    """
+    for count in range(most + 1):
+        name, *words = text.rsplit(":", count)
+        if len(words) == count and Path(name).is_file():
+            return Path(name), words
+    name, _, word = text.rpartition(":")
+    try:
+        read_number(word)
+    except ValueError:
+        return Path(text), []
+    return (Path(name), [word]) if name else (Path(text), [])
+
+
+def read_number(text: str) -> float:
+    """A number that is neither infinite nor not-a-number; ValueError otherwise."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 def read_lora(text: str, option: str, wrong: list[str]) -> Given | None:
     """File, ratio and block weights from FILE, FILE:RATIO or FILE:RATIO:BLOCKS; mistakes go into `wrong`.
 
-    A colon inside the name of an existing file is left there. `option` is what the words were given for.
+    `option` is what the words were given for.
     """
-    name, words = text, ["1", ""]
-    for count in (0, 1, 2):
-        pieces = text.rsplit(":", count)
-        if len(pieces) == count + 1 and Path(pieces[0]).is_file():
-            name, words = pieces[0], [*pieces[1:], *["1", ""][count:]]
-            break
+    path, words = split_file(text, 2)
+    ratio, blocks = *words, *("1", "")[len(words) :]
     try:
-        ratio = float(words[0])
-        if not math.isfinite(ratio):
-            raise ValueError
-        return Path(name), ratio, read_weights(words[1]) if words[1] else {}
+        return path, read_number(ratio), read_weights(blocks) if blocks else {}
     except ValueError:
-        wrong.append(f"{option} {text}: the ratio {words[0]!r} is no number.")
+        wrong.append(f"{option} {text}: the ratio {ratio!r} is no number.")
     except InputError as error:
         wrong += [f"{option} {text}: {sentence}" for sentence in error.sentences]
     return None

@@ -1,18 +1,14 @@
 """Hypernetworks as AUTOMATIC1111's web UI has them: small networks that change what attention reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from library.adapters.changes import Change
-from library.adapters.keys import LoraWeights
-from library.adapters.kinds import Kind, Options, Size
 from library.adapters.layer import Wrapping, uniform
-from library.errors import InputError
 from library.lookup import ACTIVATIONS, resolve
 
 READERS = ("to_k", "to_v")  # the layers of attention that read its context, in the order of the pairs in a file
@@ -26,6 +22,11 @@ class Form:
     activation: str = "relu"
     activate_output: bool = False
     layer_norm: bool = False
+
+    def does_as(self, other: "Form") -> bool:
+        """Whether both compute the same from the same numbers; where nothing is applied, its place is all one."""
+        output = other.activate_output if self.activation == "linear" else self.activate_output
+        return replace(self, activate_output=output) == other
 
     def sizes(self, width: int) -> list[int]:
         """The widths of a network for a context of this width, from its input to its output."""
@@ -126,78 +127,6 @@ def readers_of(unet: nn.Module) -> dict[str, int]:
     return {path: unet.get_submodule(path).in_features for path in paths}  # type: ignore[misc]  # a Linear has it
 
 
-class Hypernetwork:
-    """The kind of adapter: of all layers that share a network, the first stands for it."""
-
-    module = "hypernetwork"
-    told: Mapping[str, str] = {}
-
-    def fitted(self, options: Options) -> Kind:
-        """Itself."""
-        return self
-
-    def inject(self, model: nn.Module, sizes: Mapping[str, Size], options: Options) -> dict[str, ContextLayer]:
-        """Wraps layers of attention; rank and alpha mean nothing."""
-        told: Mapping[str, Any] = options.arguments
-        form = Form(told.get("layer_structure", Form.structure), told.get("activation_func", Form.activation))
-        shared: dict[tuple[int, str], ContextNetwork] = {}
-        layers = {}
-        for path in sizes:
-            base: Any = model.get_submodule(path)
-            key = base.in_features, path.rpartition(".")[2]
-            is_first = key not in shared
-            if is_first:
-                shared[key] = ContextNetwork(base.in_features, form, options.dropout).to(base.weight.device)
-            layer = wrap(model, path, [shared[key]])
-            if is_first:
-                layers[path] = layer
-        return layers
-
-    def start(self, layer: ContextLayer, seed: int) -> None:
-        """Start values that change nothing yet."""
-        network_of(layer).begin(torch.Generator().manual_seed(seed))
-
-    def parameters(self, layer: ContextLayer) -> list[nn.Parameter]:
-        """All of the network."""
-        return list(network_of(layer).parameters())
-
-    def faster(self, layer: ContextLayer) -> list[nn.Parameter]:
-        """None: LoRA+ is for pairs of matrices."""
-        return []
-
-    def weights(self, layer: ContextLayer) -> LoraWeights:
-        """It has none."""
-        raise TypeError("a hypernetwork has no two matrices.")
-
-    def state(self, layer: ContextLayer) -> dict[str, Tensor]:
-        """The network's tensors."""
-        return {name: tensor.detach() for name, tensor in network_of(layer).named_parameters()}
-
-    def restore(self, layer: ContextLayer, state: Mapping[str, Tensor], stem: str) -> None:
-        """Takes over what `state` gave."""
-        own = self.state(layer)
-        if own.keys() != state.keys() or any(state[name].shape != own[name].shape for name in own):
-            raise InputError(f"the state does not fit this hypernetwork at {stem}; its layer_structure is another.")
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
-
-    def export(self, layer: ContextLayer, alpha: float) -> dict[str, Tensor]:
-        """The network's tensors; the file itself has them by width (hypernetwork_files.py)."""
-        return self.state(layer)
-
-    def take(self, layer: ContextLayer, change: Change, stem: str) -> None:
-        """No file of changes of weights fits."""
-        raise InputError("network_weights cannot be set with network_module = hypernetwork; use resume.")
-
-    def scaling(self, layer: ContextLayer) -> float:
-        """What the network's effect is multiplied with."""
-        return network_of(layer).strength
-
-    def set_scaling(self, layer: ContextLayer, scaling: float) -> None:
-        """Sets what the network's effect is multiplied with."""
-        network_of(layer).strength = scaling
-
-
 def networks_of(layers: Mapping[str, ContextLayer]) -> list[tuple[str, ContextNetwork]]:
     """The networks of layers by stem, each with which of READERS it is for."""
     return [(stem[-len(READERS[0]) :], network_of(layer)) for stem, layer in layers.items()]
@@ -207,6 +136,3 @@ def network_of(layer: ContextLayer) -> ContextNetwork:
     """The one network of a layer that trains."""
     [network] = layer.applied
     return network
-
-
-HYPERNETWORK = Hypernetwork()

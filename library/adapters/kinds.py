@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from library.adapters.changes import Change
 from library.adapters.keys import LoraWeights
 
 
@@ -76,7 +76,10 @@ class Kind(Protocol):
     def export(self, layer: Any, alpha: float) -> dict[str, Tensor]:
         """The tensors that a file has of the layer, by their last names, for an alpha that all layers share."""
 
-    def take(self, layer: Any, change: Change, stem: str) -> None:
+    def read(self, path: Path, layers: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a file has for layers of this kind, and for any others, by stem, as `take` wants it."""
+
+    def take(self, layer: Any, change: Any, stem: str) -> None:
         """Start values from a file. Raises InputError where kind, rank or shape differ."""
 
     def scaling(self, layer: Any) -> float:

@@ -4,13 +4,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from library.adapters.changes import Change
+from library.adapters.changes import Change, read_changes
 from library.adapters.keys import ALPHA, LoraWeights
 from library.adapters.kinds import Kind, Options, Size
 from library.errors import InputError
@@ -123,6 +124,14 @@ class AdapterLayer(Wrapping, ABC):
         return {ALPHA: torch.tensor(alpha)}
 
 
+def take_over(own: Mapping[str, Tensor], given: Mapping[str, Tensor], refusal: str) -> None:
+    """Puts tensors into those of the same names and shapes; InputError with the refusal where they are others."""
+    if own.keys() != given.keys() or any(given[name].shape != tensor.shape for name, tensor in own.items()):
+        raise InputError(refusal)
+    for name, tensor in own.items():
+        tensor.copy_(given[name])
+
+
 def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
     """Values in +-1 / sqrt(inputs), as torch begins its linear layers."""
     drawn = torch.empty(like.shape)
@@ -185,15 +194,17 @@ class OwnKind:
 
     def restore(self, layer: AdapterLayer, state: Mapping[str, Tensor], stem: str) -> None:
         """Takes over what `state` gave."""
-        own = self.state(layer)
-        if any(state[name].shape != own[name].shape for name in own.keys() & state) or own.keys() != state.keys():
-            raise InputError(f"the state does not fit this network at {stem}; it is of another kind or rank.")
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
+        take_over(
+            self.state(layer), state, f"the state does not fit this network at {stem}; it is of another kind or rank."
+        )
 
     def export(self, layer: AdapterLayer, alpha: float) -> dict[str, Tensor]:
         """The tensors of the file."""
         return {name: tensor.detach() for name, tensor in layer.export(alpha).items()}
+
+    def read(self, path: Path, layers: Mapping[str, AdapterLayer]) -> Mapping[str, Change]:
+        """The changes in a file, without cores."""
+        return {stem: change.coreless() for stem, change in read_changes(path).items()}
 
     def take(self, layer: AdapterLayer, change: Change, stem: str) -> None:
         """Start values from a file of the same kind."""
@@ -212,7 +223,10 @@ class OwnKind:
         for leaf, tensor in own.items():
             if leaf != ALPHA and (leaf not in change.leaves or change.leaves[leaf].numel() != tensor.numel()):
                 raise InputError(f"{stem} does not fit this network: its {leaf} is missing or of another shape.")
-        layer.take(change)
+        try:
+            layer.take(change)
+        except InputError as error:
+            raise InputError.of(f"{stem}: {sentence}" for sentence in error.sentences) from None
 
     def scaling(self, layer: AdapterLayer) -> float:
         """What the layer's effect is multiplied with."""

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from library.adapters.changes import Change
+from library.adapters.changes import Change, folded
 from library.adapters.kinds import Options, Size
 from library.adapters.layer import AdapterLayer, OwnKind, normal
-from library.adapters.tucker import folded, is_wanted
+from library.adapters.tucker import is_wanted, unfolded
 
 NAMES = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 
@@ -44,7 +44,6 @@ class LohaLayer(AdapterLayer):
         outputs, inputs = self.weight.flatten(1).shape
         self.has_cores = is_wanted(options, self.weight)
         if self.has_cores:
-            self.kind = ""  # no file has the parts
             inputs = self.weight.shape[1]
             self.hada_t1, self.hada_t2 = (self.new(size.rank, size.rank, *self.weight.shape[2:]) for _ in range(2))
         self.hada_w1_a, self.hada_w1_b = self.new(outputs, size.rank), self.new(size.rank, inputs)
@@ -79,9 +78,14 @@ class LohaLayer(AdapterLayer):
         return leaves | self.shared_alpha(alpha)
 
     def take(self, change: Change) -> None:
-        """All four of a file, at this layer's scale."""
+        """All four of a file, at this layer's scale, the cores found again."""
+        taken = dict(change.leaves)
+        for core, name in (("hada_t1", NAMES[1]), ("hada_t2", NAMES[3])) if self.has_cores else ():
+            own, right = getattr(self, core), getattr(self, name)
+            found, taken[name] = unfolded(taken[name].reshape(self.rank, -1, *own.shape[2:]), own, right)
+            own.copy_(found)
         for name in NAMES:
-            getattr(self, name).copy_(change.leaves[name])
+            getattr(self, name).copy_(taken[name])
         self.hada_w1_a.mul_(change.scale / self.scale)
 
 

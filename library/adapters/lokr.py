@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from library.adapters.changes import Change
+from library.adapters.changes import Change, folded
 from library.adapters.kinds import Options, Size
 from library.adapters.layer import AdapterLayer, OwnKind, uniform
-from library.adapters.tucker import folded, is_wanted
+from library.adapters.tucker import is_wanted, unfolded
 
 
 class LokrLayer(AdapterLayer):
@@ -37,7 +37,6 @@ class LokrLayer(AdapterLayer):
         if self.splits_second:
             self.has_core = is_wanted(options, self.weight)
             if self.has_core:
-                self.kind = ""  # no file has the parts
                 self.lokr_t2 = self.new(rank, rank, *kernel)
             flat = i2 if self.has_core else i2 * math.prod(kernel)
             self.lokr_w2_a, self.lokr_w2_b = self.new(o2, rank), self.new(rank, flat)
@@ -79,9 +78,12 @@ class LokrLayer(AdapterLayer):
 
     def take(self, change: Change) -> None:
         """The factors of a file, at this layer's scale."""
-        own = dict(self.named_parameters(recurse=False))
+        own, taken = dict(self.named_parameters(recurse=False)), dict(change.leaves)
+        if self.has_core:
+            whole = taken["lokr_w2_b"].reshape(self.rank, -1, *self.kernel)
+            taken["lokr_t2"], taken["lokr_w2_b"] = unfolded(whole, self.lokr_t2, self.lokr_w2_b)
         for name, parameter in own.items():
-            parameter.copy_(change.leaves[name].reshape(parameter.shape))
+            parameter.copy_(taken[name].reshape(parameter.shape))
         next(iter(own.values())).mul_(change.scale / self.scale)
 
 

@@ -4,13 +4,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from library.adapters.changes import Change
+from library.adapters.changes import Change, read_changes
 from library.adapters.fused import use_fused_layers
 from library.adapters.keys import ALPHA, DOWN, UP, LoraWeights, to_leaves
 from library.adapters.kinds import Kind, Options, Size
@@ -110,6 +111,10 @@ class Lora:
     def export(self, layer: LoraLayer, alpha: float) -> dict[str, Tensor]:
         """kohya's leaves; `up` takes the difference of the alphas."""
         return to_leaves(self.weights(layer), alpha)
+
+    def read(self, path: Path, layers: Mapping[str, LoraLayer]) -> Mapping[str, Change]:
+        """The changes in a file."""
+        return read_changes(path)
 
     def take(self, layer: LoraLayer, change: Change, stem: str) -> None:
         """Values of a file; where their alpha differs, `up` takes the difference."""

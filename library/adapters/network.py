@@ -10,7 +10,6 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from library.adapters.changes import read_changes
 from library.adapters.full import is_norm
 from library.adapters.keys import LoraWeights, part_of
 from library.adapters.kinds import Kind, Options, Size
@@ -83,7 +82,7 @@ class Network:
 
         Raises InputError for a layer that is not in the network, and for another rank.
         """
-        changes = read_changes(path)
+        changes = self.kind.read(path, dict(self._stems()))
         strangers = {part_of(stem) for stem in changes} - self.layers.keys() - {None}
         for part in sorted(str(part) for part in strangers):
             warn(f"network_weights: {path} also has layers for the {part}, which this run does not train.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from library.errors import InputError
+from library.models.grammar import find_tagged, read_tags
 from library.models.prompts import Prompt
 
 NONE, LAST = "none", "last"  # no LoRA; the file that a training ended with
@@ -17,11 +18,15 @@ Lora = tuple[Path, float]
 
 @dataclass(frozen=True)
 class Spec:
-    """What one picture is drawn with; the strength and epoch axes are about the first of the LoRAs."""
+    """What one picture is drawn with; the strength and epoch axes are about the first of the LoRAs.
+
+    `tagged` are those that the prompt itself names.
+    """
 
     model: str
     loras: tuple[Lora, ...]
     prompt: Prompt
+    tagged: tuple[Lora, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,22 @@ def specs_of(base: Spec, axes: Sequence[Axis]) -> list[Spec]:
     if wrong:
         raise InputError.of(dict.fromkeys(wrong))
     return specs
+
+
+def with_tagged(specs: Sequence[Spec], folder: Path | None) -> list[Spec]:
+    """The specs with the LoRAs that their prompts name as <lora:NAME:0.8>, whose files are in `folder`.
+
+    Raises InputError for a name without a file, and for one that is given in another way too.
+    """
+    tags = [read_tags(spec.prompt.text)[1] for spec in specs]
+    given = {path.stem for spec in specs for path, _ in spec.loras}
+    if twice := given & {tag.name for own in tags for tag in own}:
+        raise InputError(f"<lora:{min(twice)}> is in a prompt and given by --lora or an axis too; keep one of them.")
+    files = find_tagged([tag for own in tags for tag in own], folder, ())
+    return [
+        replace(spec, tagged=tuple((files[tag.name], tag.strength) for tag in own))
+        for spec, own in zip(specs, tags, strict=True)
+    ]
 
 
 def _matching(value: str) -> Iterator[str]:

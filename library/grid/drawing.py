@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 from PIL.Image import Image
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from library.grid.axes import Spec
 from library.models.family import Family
+from library.models.prompts import Prompt
 from library.models.studio import Studio, Ways
 
 WARMING_STEPS = 2
@@ -30,7 +30,7 @@ class Manner:
 
     precision: str | None = None
     clip_skip: int | None = None
-    max_token_length: int = 75
+    max_token_length: int | None = None  # None reads all of a prompt
 
 
 def draw_all(specs: Sequence[Spec], families: dict[str, Family], manner: Manner) -> Iterator[Drawn]:
@@ -50,19 +50,18 @@ def draw_all(specs: Sequence[Spec], families: dict[str, Family], manner: Manner)
 def _draw(specs: Sequence[Spec], numbers: Sequence[int], family: Family, manner: Manner) -> Iterator[Drawn]:
     """Those of one model."""
     studio = Studio(family, Ways(manner.precision))
-    studio.check(list(dict.fromkeys(path for number in numbers for path, _ in specs[number].loras)))
-    draw = partial(
-        studio.painter.draw,
-        clip_skip=manner.clip_skip,
-        device=studio.device,
-        dtype=studio.dtype,
-        max_token_length=manner.max_token_length,
-    )
+    worn = {number: (*specs[number].tagged, *specs[number].loras) for number in numbers}
+    studio.check(list(dict.fromkeys(path for loras in worn.values() for path, _ in loras)))
+
+    def draw(prompt: Prompt) -> Image:
+        [(_, picture)] = studio.draw_as_is([prompt], manner.clip_skip, manner.max_token_length)
+        return picture
+
     if studio.device.type == "cuda":  # a GPU's first steps are slow, and would be counted as the first picture's
         draw(replace(specs[numbers[0]].prompt, steps=WARMING_STEPS))
-    for loras in dict.fromkeys(specs[number].loras for number in numbers):
+    for loras in dict.fromkeys(worn.values()):
         with studio.wearing(loras):
-            for number in (number for number in numbers if specs[number].loras == loras):
+            for number in (number for number in numbers if worn[number] == loras):
                 start = time.perf_counter()
                 picture = draw(specs[number].prompt)
                 yield Drawn(number, picture, time.perf_counter() - start)

@@ -1,16 +1,38 @@
 """LoRAs, learned words and columns of a sheet, as people name them on the command line. Imports nothing heavy."""
 
 import argparse
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 
+from library import samplers
+from library.adapters.given import read_number, split_file
+from library.cli import missing_files
 from library.models.grammar import read_tags
 from library.models.prompts import Prompt
 from library.sheet import contact_sheet
+
+TOKEN_LENGTHS = (75, 150, 225)
+# What every program that draws can be told.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--model": {"required": True, "help": "base model: diffusers folder, hub id, .safetensors or .ckpt"},
+    "--vae": {"help": "another model, or a VAE, that decodes the pictures"},
+    "--lora_dir": {"type": Path, "help": "where files are that prompts name as <lora:NAME:0.8>: --lora_dir output"},
+    "--negative": {"default": "", "help": "what not to draw: 'blurry, dark'"},
+    "--seed": {"type": int, "default": 0, "help": "the same seed gives the same picture on every device"},
+    "--steps": {"type": int, "default": 30, "help": "denoising steps"},
+    "--guidance": {"type": float, "default": 7.5, "help": "classifier-free guidance; 1 is none"},
+    "--sampler": {"default": "ddim", "help": ", ".join(samplers.NAMES) + "; names such as 'DPM++ 2M Karras' too"},
+    "--width": {"type": int, "help": "in pixels, a multiple of 8; by default what the model was made for"},
+    "--height": {"type": int, "help": "in pixels, a multiple of 8; by default what the model was made for"},
+    "--clip_skip": {"type": int, "help": "read the text encoder's n-th last layer: 2 for many anime models"},
+    "--max_token_length": {"type": int, "choices": TOKEN_LENGTHS, "help": "cuts prompts; by default all is read"},
+    "--precision": {"choices": ("no", "fp16", "bf16"), "help": "by default fp16 on CUDA, else no: float32"},
+    "--overwrite": {"action": "store_true", "help": "replaces pictures that are there"},
+}
 
 
 @dataclass(frozen=True)
@@ -42,32 +64,39 @@ class Column:
     loras: tuple[Lora, ...] = ()
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every program that draws can be told, LoRAs with their strengths among it."""
+    for name, facts in OPTIONS.items():
+        parser.add_argument(name, **facts)
+    about = "LoRAs or hypernetworks, with their strengths if not 1"
+    lists: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    parser.add_argument("--lora", type=read_lora, metavar="FILE:STRENGTH", help=about, **lists)
+
+
+def option_mistakes(settings: argparse.Namespace) -> list[str]:
+    """A sentence for each of them that is wrong by itself."""
+    wrong = missing_files("--lora", [lora.path for lora in settings.lora])
+    if settings.clip_skip is not None and settings.clip_skip < 1:
+        wrong.append(f"--clip_skip {settings.clip_skip} must be 1 or more; 1 is the last layer.")
+    if settings.lora_dir and not settings.lora_dir.is_dir():
+        wrong.append(f"--lora_dir {settings.lora_dir}: there is no such folder.")
+    return wrong
+
+
 def read_lora(text: str) -> Lora:
-    """A LoRA from `FILE` or `FILE:STRENGTH`; a colon inside the name of an existing file is left there."""
-    name, colon, strength = text.rpartition(":")
-    if Path(text).is_file() or not colon:
-        return Lora(Path(text))
+    """A LoRA from `FILE` or `FILE:STRENGTH`."""
+    path, words = split_file(text, 2)
     try:
-        return Lora(Path(name), read_number(strength))
+        return Lora(path, read_number(":".join(words)) if words else None)
     except ValueError:
-        if Path(name).is_file():
-            message = f"the strength {strength!r} of {name} is no number"
-            raise argparse.ArgumentTypeError(message) from None
-        return Lora(Path(text))
+        message = f"the strength {':'.join(words)!r} of {path} is no number"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def read_word(text: str) -> Word:
-    """A learned word from `FILE` or `FILE:WORD`; a colon inside the name of an existing file is left there."""
-    name, _, word = text.rpartition(":")
-    return Word(Path(name), word) if Path(name).is_file() and not Path(text).is_file() else Word(Path(text))
-
-
-def read_number(text: str) -> float:
-    """A number that is neither infinite nor not-a-number; ValueError otherwise."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
+    """A learned word from `FILE` or `FILE:WORD`."""
+    path, words = split_file(text)
+    return Word(path, *words)
 
 
 def read_strengths(text: str) -> tuple[float, ...]:

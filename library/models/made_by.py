@@ -1,13 +1,28 @@
-"""Which files a picture was made by: the hashes by which AUTOMATIC1111 knows models, LoRAs and learned words again."""
+"""Which files a picture was made by: their tags, and the hashes by which AUTOMATIC1111 knows them again."""
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from library.adapters.hypernetwork_files import read_hypernetwork
+from library.models.grammar import read_tags
 from library.models.layout import remembered
+from library.models.prompts import Prompt
 from library.weights import file_sha256, read_header
 
 SAFETENSORS = ".safetensors"
 MODEL_HASH = "sshs_model_hash"
+
+
+def with_tags(prompt: Prompt, loras: Iterable[tuple[Path, float]]) -> Prompt:
+    """The prompt with a tag for each file that it does not name itself, as the web UI wants them."""
+    own, tags = {tag.name for tag in read_tags(prompt.text)[1]}, ""
+    for path, strength in loras:
+        if path.stem not in own:
+            kind = "hypernet" if read_hypernetwork(path) else "lora"
+            tags += f" <{kind}:{path.stem}:{strength:g}>"
+    return replace(prompt, text=prompt.text + tags)
 
 
 def model_sha256(name_or_path: str, cache_dir: Path | None = None) -> str:

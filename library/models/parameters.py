@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,12 @@ def webui_text(
     prompt: Prompt,
     model: str,
     clip_skip: int = 1,
-    loras: Iterable[tuple[str, float]] = (),
     more: Mapping[str, str] | None = None,
 ) -> str:
     """How a picture was made, in the form that AUTOMATIC1111 keeps in a PNG's "parameters".
 
-    `loras` are pairs of name and strength that the prompt itself does not name; they stand behind it as
-    `<lora:name:0.8>`, as there. `more` are other entries of ORDER.
+    `more` are other entries of ORDER.
     """
-    words = prompt.text + "".join(f" <lora:{name}:{strength:g}>" for name, strength in loras)
     method, is_karras = split_name(prompt.sampler)
     entries: dict[str, Any] = {
         "Steps": prompt.steps,
@@ -68,7 +65,7 @@ def webui_text(
     if clip_skip > 1:
         entries["Clip skip"] = clip_skip
     line = ", ".join(f"{name}: {_quoted(str(entries[name]))}" for name in ORDER if entries.get(name) not in (None, ""))
-    return "\n".join(filter(None, [words, f"{NEGATIVE} {prompt.negative}" if prompt.negative else "", line]))
+    return "\n".join(filter(None, [prompt.text, f"{NEGATIVE} {prompt.negative}" if prompt.negative else "", line]))
 
 
 def hashes_entry(hashes: Mapping[str, str]) -> str:

@@ -94,12 +94,22 @@ class Studio:
         Those that can be drawn in one batch are; tags of LoRAs in the prompts are passed over, being `worn`.
         """
         with self.wearing(worn):
-            plain = [replace(prompt, text=read_tags(prompt.text)[0]) for prompt in prompts]
-            with borrowed(self.painter.text_encoders, self.device):
-                guidances = self.painter.read(plain, clip_skip, self.device, self.dtype, max_token_length)
-            for numbers in batches(plain, guidances, self.ways.batch_size):
-                chosen = [plain[number] for number in numbers], [guidances[number] for number in numbers]
-                yield from zip(numbers, self._draw_batch(*chosen, start), strict=True)
+            yield from self.draw_as_is(prompts, clip_skip, max_token_length, start)
+
+    def draw_as_is(
+        self,
+        prompts: Sequence[Prompt],
+        clip_skip: int | None = None,
+        max_token_length: int | None = None,
+        start: Start | None = None,
+    ) -> Iterator[tuple[int, Image.Image]]:
+        """As `draw`, with whatever the model is `wearing`."""
+        plain = [replace(prompt, text=read_tags(prompt.text)[0]) for prompt in prompts]
+        with borrowed(self.painter.text_encoders, self.device):
+            guidances = self.painter.read(plain, clip_skip, self.device, self.dtype, max_token_length)
+        for numbers in batches(plain, guidances, self.ways.batch_size):
+            chosen = [plain[number] for number in numbers], [guidances[number] for number in numbers]
+            yield from zip(numbers, self._draw_batch(*chosen, start), strict=True)
 
     def _draw_batch(
         self, prompts: Sequence[Prompt], guidances: Sequence[Guidance], start: Start | None

@@ -29,11 +29,12 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 class Recipe(NamedTuple):
-    """An optimizer's class, what it is told unless the user says otherwise, and if groups need one rate."""
+    """An optimizer's class, what it is told unless the user says otherwise, and how it takes learning rates."""
 
     constructor: Callable[..., Optimizer]
     defaults: Mapping[str, Any]
-    one_rate: bool = False
+    finds_own_rate: bool = False
+    one_rate: bool = False  # of all groups; their steps stop at different ones, or pass over all but the first
 
 
 def build_optimizer(name: str, groups: Sequence[Mapping[str, Any]], arguments: Arguments = ()) -> Optimizer:
@@ -87,7 +88,12 @@ def check_optimizer(name: str, arguments: Arguments = (), rate: float = 1e-4, wa
 
 
 def finds_own_rate(name: str) -> bool:
-    """Whether an optimizer finds the step size by itself, and so needs one learning rate for all."""
+    """Whether an optimizer finds the step size by itself, so that a learning rate is a factor of it, normally 1."""
+    return _recipe(name)[1].finds_own_rate
+
+
+def needs_one_rate(name: str) -> bool:
+    """Whether an optimizer has one learning rate for all groups."""
     return _recipe(name)[1].one_rate
 
 
@@ -163,9 +169,11 @@ def _recipe(name: str) -> tuple[str, Recipe]:
         raise InputError(f'optimizer_type: "{name}" is not known{hint}; known are {", ".join(OPTIMIZERS)}.')
     title = found or name
     constructor = load_class(OPTIMIZERS[found] if found else dotted_target(name), title, "optimizer_type", Optimizer)
-    # All that find their own step size are told the first guess at it, d0.
-    one_rate = "d0" in inspect.signature(constructor).parameters
-    return title, Recipe(constructor, DEFAULTS.get(title, {}), one_rate)
+    # All that find their own step size are told the first guess at it, d0; ProdigyPlusScheduleFree alone, which has
+    # split_groups, multiplies it with each group's own rate.
+    known = inspect.signature(constructor).parameters
+    finds_own = "d0" in known
+    return title, Recipe(constructor, DEFAULTS.get(title, {}), finds_own, finds_own and "split_groups" not in known)
 
 
 def _refused(title: str, rate: float, given: Mapping[str, Any], refusal: Exception) -> InputError:

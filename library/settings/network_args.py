@@ -122,7 +122,7 @@ def _hypernetwork_mistakes(settings: Settings) -> Iterator[str]:
         yield "a hypernetwork is for all attention of the UNet; leave network_preset and network_layers out."
     if settings.network_train_text_encoder_only:
         yield "a hypernetwork has no part in the text encoder; leave network_train_text_encoder_only out."
-    for name in ("conv_dim", "conv_alpha", "network_weights"):
+    for name in ("conv_dim", "conv_alpha"):
         if getattr(settings, name) is not None:
             yield f"{name} has no meaning for network_module = {HYPERNETWORK}; leave it out."
 

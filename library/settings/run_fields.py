@@ -54,7 +54,7 @@ class NetworkFields:
         (), "Instead of it, regular expressions for names of layers, such as unet.*attn2 or text_encoder.*q_proj."
     )
     network_args: tuple[str, ...] = option((), "More options of the adapter, each as key=value.")
-    network_weights: Path | None = option(None, "A LoRA file to start from.")
+    network_weights: Path | None = option(None, "A file of the same kind to start from: a LoRA or a hypernetwork.")
     dim_from_weights: bool = option(False, "Takes rank and alpha from network_weights.")
     scale_weight_norms: float | None = option(
         None, "Scales matrices down whose product becomes longer than this, 1 as a rule.", low=0, zero_is_unset=True

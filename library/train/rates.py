@@ -9,7 +9,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from library.errors import InputError
 from library.log import warn
 from library.optim.custom_schedules import custom_schedule
-from library.optim.optimizers import averages_itself, build_optimizer, check_optimizer, finds_own_rate
+from library.optim.optimizers import (
+    averages_itself,
+    build_optimizer,
+    check_optimizer,
+    finds_own_rate,
+    needs_one_rate,
+)
 from library.optim.schedules import Course, build_schedule
 from library.settings import Settings
 from library.settings.whole_checks import text_learns, text_rates
@@ -23,8 +29,15 @@ LOWEST_OWN = 0.1  # below it an optimizer that finds its own rate hardly learns
 def part_rates(settings: Settings, text_parts: Sequence[str] = TEXT_PARTS[:1]) -> dict[str, float]:
     """The learning rate of each part that learns; a part with rate 0 is left out and stays frozen.
 
-    `text_parts` are the family's text encoders, one or two.
+    Where the optimizer has one rate for all, that is the highest. `text_parts` are the family's text encoders, one or
+    two.
     """
+    rates = _told_rates(settings, text_parts)
+    return dict.fromkeys(rates, max(rates.values())) if needs_one_rate(settings.optimizer_type) else rates
+
+
+def _told_rates(settings: Settings, text_parts: Sequence[str]) -> dict[str, float]:
+    """The rate of each part as the settings have it."""
     rates = {}
     if not settings.network_train_text_encoder_only:
         rates["unet"] = settings.learning_rate if settings.unet_lr is None else settings.unet_lr
@@ -48,11 +61,18 @@ def check_learning(settings: Settings, processes: int = 1) -> None:
             "leave it out, or start one process."
         )
     # How many text encoders there are shows when the model is opened.
-    rates = part_rates(settings, TEXT_PARTS if settings.learning_rate_te2 is not None else TEXT_PARTS[:1])
+    text_parts = TEXT_PARTS if settings.learning_rate_te2 is not None else TEXT_PARTS[:1]
+    told, rates = _told_rates(settings, text_parts), part_rates(settings, text_parts)
     ratios = loraplus_ratios(settings, list(rates))
     highest = max(rates.values())
     _check_rates(settings, {*rates.values(), *(rates[part] * ratio for part, ratio in ratios.items())})
     check_optimizer(settings.optimizer_type, settings.optimizer_args, highest, settings.lr_warmup_steps > 0)
+    if told != rates:
+        listed = ", ".join(f"{rate:g} for {part}" for part, rate in told.items())
+        warn(
+            f"{settings.optimizer_type} finds its step size by itself and has one learning rate for all parts, not "
+            f"{listed}; all learn with the highest, {highest:g}."
+        )
     if finds_own_rate(settings.optimizer_type) and highest < LOWEST_OWN:
         warn(
             f"{settings.optimizer_type} finds its step size by itself, and learning rates multiply it; with {highest} "

@@ -20,9 +20,18 @@ def parsed(**leaves: Tensor) -> Change:
     return parse_changes({f"{STEM}.{leaf.replace('__', '.')}": each for leaf, each in leaves.items()}, {}, "f")[STEM]
 
 
+def without_its_core(change: Change, shape: tuple[int, ...]) -> None:
+    """It is the same change, of the same rank and scale."""
+    plain = change.coreless()
+    assert (plain.rank, plain.scale) == (change.rank, change.scale) and plain.coreless() == plain
+    assert not {"lora_mid.weight", "hada_t1", "hada_t2", "lokr_t2"} & plain.leaves.keys()
+    torch.testing.assert_close(plain.of(torch.zeros(shape)), change.of(torch.zeros(shape)), rtol=1e-5, atol=1e-5)
+
+
 def test_lora_with_a_core() -> None:
     down, mid, up = draw(2, 5, 1, 1), draw(2, 2, 3, 3), draw(4, 2, 1, 1)
     change = parsed(lora_down__weight=down, lora_mid__weight=mid, lora_up__weight=up, alpha=torch.tensor(1.0))
+    without_its_core(change, (4, 5, 3, 3))
     expected = 0.5 * torch.einsum("om,mnkl,ni->oikl", up[:, :, 0, 0], mid, down[:, :, 0, 0])
     torch.testing.assert_close(change.of(torch.zeros(4, 5, 3, 3)), expected, rtol=1e-5, atol=1e-5)
     assert change.fits((4, 5, 3, 3)) and not change.fits((4, 6, 3, 3)) and change.rank == 2
@@ -39,6 +48,7 @@ def test_loha_with_cores() -> None:
     change = parsed(**leaves, alpha=torch.tensor(4.0))
     torch.testing.assert_close(change.of(torch.zeros(4, 5, 3, 3)), 2 * one * two)
     assert change.fits((4, 5, 3, 3)) and change.shape == (4, 5, 3, 3)
+    without_its_core(change, (4, 5, 3, 3))
 
 
 @pytest.mark.parametrize("core", [False, True])
@@ -52,6 +62,7 @@ def test_lokr_is_torchs_kronecker_product(core: bool) -> None:
         leaves |= {"lokr_w2_a": draw(4, 2), "lokr_w2_b": draw(2, 45)}
         second = (leaves["lokr_w2_a"] @ leaves["lokr_w2_b"]).reshape(4, 5, 3, 3)
     change = parsed(**leaves)
+    without_its_core(change, (8, 15, 3, 3))
     expected = 0.5 * torch.kron(first[:, :, None, None], second.contiguous())
     torch.testing.assert_close(change.of(torch.zeros(8, 15, 3, 3)), expected)
     assert change.fits((8, 15, 3, 3)) and not change.fits((8, 14, 3, 3))

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from library.adapters.changes import folded
 from library.adapters.kinds import Options, Size
 from library.adapters.lora import LORA
 from library.adapters.merged import load_adapters
-from library.adapters.tucker import TUCKER, folded
+from library.adapters.tucker import TUCKER, unfolded
 from library.errors import InputError
 from tests.adapters.small import PARTS, answers, attached, gradients, small_layers, small_model, written
 
@@ -79,17 +80,52 @@ def test_convolutions_learn_with_fewer_numbers(kind: str, fewer: bool) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_a_run_goes_on_exactly_and_starts_from_no_file(kind: str, tmp_path) -> None:
+def test_a_run_goes_on_exactly(kind: str) -> None:
     modules = small_model()
     network = attached(kind, modules, noise=0.2, options=OPTIONS, dim=1)
     state, expected = network.state_dict(), answers(modules)
-    written(network, tmp_path / "a.safetensors")
     network.detach()
     again = attached(kind, modules, seed=9, noise=0.4, options=OPTIONS, dim=1)
     again.load(state)
     assert all(torch.equal(expected[part], answer) for part, answer in answers(modules).items())
-    with pytest.raises(InputError, match="use resume"):
-        again.start_from(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_file_is_the_start_with_its_core_found_again(kind: str, dtype: torch.dtype, tmp_path) -> None:
+    """What is written has it multiplied out; the change is the same but for the file's rounding."""
+    modules = small_model()
+    first = attached(kind, modules, noise=0.3, options=OPTIONS, dim=2)
+    found, own = written(first, tmp_path / "a.safetensors", dtype), first.layers["unet"][SQUARE]
+    assert not any(core in leaf for leaf in found[SQUARE].leaves for core in ("mid", "_t1", "_t2"))
+    again = attached(kind, small_model(), seed=9, noise=0.4, options=OPTIONS, dim=2, alpha=1.5)
+    again.start_from(tmp_path / "a.safetensors")
+    layer, last_bit = again.layers["unet"][SQUARE], torch.finfo(dtype).eps
+    for stem, each in first.layers["unet"].items():
+        difference = (again.layers["unet"][stem].change() - each.change()).norm() / each.change().norm()
+        assert difference <= 3 * last_bit, stem
+    core = next(each for name, each in layer.named_parameters(recurse=False) if name in ("core", "hada_t2", "lokr_t2"))
+    assert core.shape[:2] == (2, 2) and bool(core.any()) and not torch.equal(layer.change(), own.change())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_file_trained_without_a_core_is_refused(kind: str, tmp_path) -> None:
+    written(attached(kind, small_model(), noise=0.3, options=PLAIN, dim=1), tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a.safetensors: .*trained with use_tucker and has no core of rank 1; leave"):
+        attached(kind, small_model(), options=OPTIONS, dim=1).start_from(tmp_path / "a.safetensors")
+
+
+@torch.no_grad()
+def test_more_ranks_than_inputs() -> None:
+    """The rest of the core is zero."""
+    core, right = torch.randn(5, 5, 3, 3), torch.randn(5, 2)
+    whole = folded(core, right)
+    found = unfolded(whole, core, right)
+    torch.testing.assert_close(folded(*found), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1][:2] @ found[1][:2].T, torch.eye(2), rtol=1e-5, atol=1e-5)
+    assert [each.shape for each in found] == [core.shape, right.shape] and not found[1][2:].any()
 
 
 @torch.no_grad()

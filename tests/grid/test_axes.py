@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import InputError
-from library.grid.axes import Axis, Spec, read_axis, specs_of
+from library.grid.axes import Axis, Spec, read_axis, specs_of, with_tagged
 from library.models.prompts import Prompt
 
 BASE = Spec("model", (), Prompt("a red cat", seed=7))
@@ -27,6 +27,23 @@ def test_loras_are_found_by_pattern(tmp_path: Path) -> None:
     assert [spec.loras for spec in specs] == [(), *(((Path(value), 1.0),) for value in axis.values[1:])]
     with pytest.raises(InputError, match="no file has such a name"):
         read_axis(f"lora={tmp_path}/c-*.safetensors")
+
+
+def test_prompts_name_loras_of_a_folder(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.safetensors").touch()
+    base = Spec("model", (), Prompt("a cat <lora:a:0.5>"))
+    specs = with_tagged(specs_of(base, [Axis("prompt", ("lora:a:0.5", "lora:b:2"))]), tmp_path)
+    assert [spec.tagged for spec in specs] == [
+        ((tmp_path / "a.safetensors", 0.5),),
+        ((tmp_path / "b.safetensors", 2.0),),
+    ]
+    assert with_tagged([BASE], None) == [BASE]
+    with pytest.raises(InputError, match="give --lora_dir, the folder of its file"):
+        with_tagged([base], None)
+    twice = Spec("model", ((tmp_path / "a.safetensors", 1.0),), base.prompt)
+    with pytest.raises(InputError, match="<lora:a> is in a prompt and given by --lora or an axis too"):
+        with_tagged([twice], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from library.adapters.merged import load_adapters
 from library.errors import InputError
-from library.grid.axes import Spec
+from library.grid.axes import Spec, with_tagged
 from library.grid.drawing import Manner, draw_all
 from library.models import studio
 from library.models.drawing import Painter
@@ -48,6 +48,19 @@ def test_pictures_are_those_drawn_one_by_one(tmp_path: Path, monkeypatch) -> Non
         load_adapters(list(specs[number].loras), modules, layers)
         alone = Painter(family, family.load_vae(torch.float32), encoders, unet).draw(specs[number].prompt)
         assert np.array_equal(np.asarray(alone), pictures[number])
+
+
+def test_prompts_are_in_the_grammar_of_the_web_ui(tmp_path: Path) -> None:
+    """Weights count, and a LoRA that a prompt names is put on, as in tools/generate.py."""
+    model = str(write_toy(tmp_path / "a", "sd1"))
+    lora = write_lora(tmp_path / "mine.safetensors", Path(model))
+    texts = ("a cat", "a (cat:1.5)", "a cat <lora:mine:0.7>")
+    specs = with_tagged([Spec(model, (), replace(PROMPT, text=text)) for text in texts], tmp_path)
+    specs.append(Spec(model, ((lora, 0.7),), PROMPT))
+    drawn = {each.number: each.picture for each in draw_all(specs, {model: open_family(model)}, Manner("no"))}
+    pictures = [np.asarray(drawn[number]) for number in range(4)]
+    assert np.array_equal(pictures[2], pictures[3])
+    assert len({picture.tobytes() for picture in pictures}) == 3
 
 
 def test_a_lora_of_another_model_is_refused_before_the_first_picture(tmp_path: Path) -> None:

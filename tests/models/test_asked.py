@@ -30,6 +30,8 @@ def test_a_strength_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.pt").touch()
     with pytest.raises(argparse.ArgumentTypeError, match="the strength 'much' of .*a.pt is no number"):
         read_lora(f"{tmp_path / 'a.pt'}:much")
+    with pytest.raises(argparse.ArgumentTypeError, match="the strength '1:in=0' of .*a.pt is no number"):
+        read_lora(f"{tmp_path / 'a.pt'}:1:in=0")
     assert read_strengths("0,-.5,1") == (0, -0.5, 1)
     with pytest.raises(argparse.ArgumentTypeError, match="numbers with commas between them"):
         read_strengths("1,inf")

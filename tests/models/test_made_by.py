@@ -5,7 +5,10 @@ from pathlib import Path
 
 import torch
 
-from library.models.made_by import lora_sha256, model_sha256, word_sha256
+from library.adapters.hypernetwork import ContextNetwork, Form
+from library.adapters.hypernetwork_files import HypernetworkFile, write_hypernetwork
+from library.models.made_by import lora_sha256, model_sha256, with_tags, word_sha256
+from library.models.prompts import Prompt
 from library.weights import save_tensors, tensors_sha256
 
 TENSORS = {"b": torch.ones(3), "a": torch.zeros(2, 2)}
@@ -25,3 +28,13 @@ def test_a_lora_is_known_by_what_follows_its_header(tmp_path: Path) -> None:
     save_tensors(told, TENSORS, {"sshs_model_hash": "c0ffee"})
     assert lora_sha256(plain) == lora_sha256(named) == tensors_sha256(TENSORS)
     assert lora_sha256(told) == "c0ffee"
+
+
+def test_files_that_a_prompt_does_not_name_get_tags(tmp_path: Path) -> None:
+    """Hypernetworks by another one than LoRAs."""
+    save_tensors(tmp_path / "mine.safetensors", TENSORS)
+    pair = ContextNetwork(8, Form()), ContextNetwork(8, Form())
+    write_hypernetwork(tmp_path / "net.pt", HypernetworkFile("net", Form(), {8: pair}))
+    files = [(tmp_path / "mine.safetensors", 0.8), (tmp_path / "net.pt", 1.0)]
+    assert with_tags(Prompt("a cat"), files).text == "a cat <lora:mine:0.8> <hypernet:net:1>"
+    assert with_tags(Prompt("a cat <lora:mine:0.3>"), files[:1]).text == "a cat <lora:mine:0.3>"

@@ -21,9 +21,9 @@ OF_WEBUI = (
 
 
 def test_the_text_for_the_web_uis() -> None:
-    text = webui_text(PROMPT, "base", clip_skip=2, loras=[("sks", 0.8)])
+    text = webui_text(PROMPT, "base", clip_skip=2)
     assert text == (
-        "a dog <lora:sks:0.8>\nNegative prompt: bad\n"
+        "a dog\nNegative prompt: bad\n"
         "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 3, Size: 512x768, Model: base, Clip skip: 2"
     )
     assert webui_text(Prompt("x"), "m").splitlines()[1].startswith("Steps: 30, Sampler: DDIM, CFG")
@@ -32,7 +32,7 @@ def test_the_text_for_the_web_uis() -> None:
 def test_every_entry_stands_in_its_place_and_is_quoted_where_it_must_be() -> None:
     more = {"Lora hashes": hashes_entry({"a": "f" * 64, "b": "0" * 64}), "Model hash": "6ce0161689", "TI hashes": ""}
     prompt = Prompt("x", "", 64, 64, 1, 5, 3.5, "dpm++ 2m karras")
-    assert webui_text(prompt, "a, b", 2, (), more | {"Denoising strength": "0.6"}).splitlines()[1] == (
+    assert webui_text(prompt, "a, b", 2, more | {"Denoising strength": "0.6"}).splitlines()[1] == (
         "Steps: 5, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 3.5, Seed: 1, Size: 64x64, "
         'Model hash: 6ce0161689, Model: "a, b", Denoising strength: 0.6, Clip skip: 2, '
         'Lora hashes: "a: ffffffffffff, b: 000000000000"'
@@ -53,7 +53,7 @@ def test_a_text_of_the_web_ui() -> None:
 @pytest.mark.parametrize("sampler", ["ddim", "dpm_2", "dpm_2_karras", "dpm++_sde", "euler_karras", "dpm++_2s_a_karras"])
 def test_what_is_written_is_read(sampler: str) -> None:
     prompt = Prompt("a, b: c\nd", "e\nf", 64, 128, 9, 12, 2.25, sampler)
-    read = parse_parameters(webui_text(prompt, "m, n", 3, (), {"Denoising strength": "0.3"}))
+    read = parse_parameters(webui_text(prompt, "m, n", 3, {"Denoising strength": "0.3"}))
     again = repeated(read, "x") | {"text": read.text}
     assert again.pop("clip_skip") == 3 and again.pop("strength") == 0.3
     assert Prompt(**again) == prompt and read.entries["Model"] == "m, n"

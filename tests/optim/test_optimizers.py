@@ -1,6 +1,7 @@
 """Every optimizer of the table: it learns, its state goes through a file, its arguments are its own."""
 
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from library.optim.optimizers import (
     describe,
     finds_own_rate,
     learning_rates,
+    needs_one_rate,
 )
 from library.optim.schedules import Course, build_schedule
 
@@ -166,6 +168,7 @@ def test_those_that_find_their_own_rate_and_those_that_average() -> None:
     assert [name for name in OPTIMIZERS if finds_own_rate(name)] == OWN_RATE and len(OWN_RATE) == 9
     assert [name for name in OPTIMIZERS if averages_itself(build_optimizer(name, groups))] == AVERAGING
     assert finds_own_rate("prodigyopt.Prodigy") and not finds_own_rate("torch.optim.Adam")
+    assert needs_one_rate("prodigyopt.Prodigy") and not needs_one_rate("torch.optim.Adam")
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -279,6 +282,22 @@ def test_prodigy_wants_one_rate_and_tells_its_own() -> None:
     optimizer.param_groups[0]["lr"] = 0.5
     assert learning_rates(optimizer) == {"unet": 0.5 * optimizer.param_groups[0]["d"]}
     assert learning_rates(optimizer)["unet"] > 1e-5
+
+
+def test_one_that_splits_its_groups_may_have_a_rate_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ProdigyPlusScheduleFree does."""
+
+    class Split(torch.optim.SGD):
+        def __init__(self, params, lr=1.0, d0=1e-6, split_groups=True) -> None:
+            super().__init__(params, lr)
+
+    module = types.ModuleType("split")
+    module.Split = Split
+    monkeypatch.setitem(sys.modules, "split", module)
+    parameters = start()
+    groups = [{"params": parameters[:1], "lr": 1.0}, {"params": parameters[1:], "lr": 0.5}]
+    assert learning_rates(build_optimizer("split.Split", groups, ())) == {"0": 1.0, "1": 0.5}
+    assert finds_own_rate("split.Split") and not needs_one_rate("split.Split")
 
 
 def test_rates_have_the_groups_names() -> None:

@@ -58,16 +58,19 @@ def test_a_hypernetwork_from_training_to_the_picture(bench: Bench, monkeypatch: 
     for more in (
         {"output_name": "whole", "network_args": ["activation_func=mish"], "ema": True},
         {"output_name": "again", "resume": bench.output / "whole-step00000002-state", "ema": True},
+        {"output_name": "on", "network_weights": bench.output / "whole.pt", "learning_rate": 1e-12},
     ):
         given = words | {"network_args": ["activation_func=mish"], "sample_every_n_steps": 4} | more
         assert train_network.main(bench.argv(**given)) == 0
     assert {"whole.pt", "whole-step00000002.pt", "whole-ema.pt", "again.pt"} <= bench.names()
     assert not [name for name in bench.names() if name.endswith(".safetensors")]
-    files = [read_hypernetwork(bench.output / f"{name}.pt") for name in ("whole", "again", "whole-step00000002")]
+    names = ("whole", "again", "whole-step00000002", "on")
+    files = [read_hypernetwork(bench.output / f"{name}.pt") for name in names]
     numbers = [[each for pair in file.pairs.values() for one in pair for each in one.parameters()] for file in files]
     assert all(torch.equal(one, other) for one, other in zip(numbers[0], numbers[1], strict=True))
     assert not any(torch.equal(one, other) for one, other in zip(numbers[0], numbers[2], strict=True))
-    assert [file.step for file in files] == [4, 4, 2] and len(files[0].pairs) == 3
+    assert all(torch.allclose(one, other, atol=1e-9) for one, other in zip(numbers[0], numbers[3], strict=True))
+    assert [file.step for file in files] == [4, 4, 2, 4] and len(files[0].pairs) == 3
     path, picture = bench.output / "whole.pt", bench.output / "a.png"
     drawing = ["--model", bench.model, "--lora", path, "--prompt", "a", "--steps", 1, "--output", picture]
     for program, arguments in ((generate, drawing), (inspect_lora, [path, "--check", bench.model])):

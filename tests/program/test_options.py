@@ -43,6 +43,14 @@ def test_optimizers_and_schedules(bench: Bench, optimizer: str, schedule: str) -
     assert optimizer.lower()[:3] in bench.metadata()["ss_optimizer"].lower()
 
 
+def test_what_finds_its_own_rate_goes_on_with_one_for_all(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Configs of sd-scripts that give it several run, with a warning, as if the highest were that of all."""
+    words = {"max_train_steps": 2, "optimizer_type": "Prodigy"}
+    several = bench.train(**words, unet_lr=1, text_encoder_lr=0.5)
+    assert "all learn with the highest, 1" in capsys.readouterr().err
+    assert largest_difference(several, bench.at("one").train(**words, learning_rate=1)) == 0
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision(bench: Bench, plain: Bench, precision: str) -> None:
     # fp16 first finds the scale at which the gradients fit; steps that overflow meanwhile are left out.

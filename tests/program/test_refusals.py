@@ -66,7 +66,7 @@ WRONG = {
     "a path as a name": ({"output_name": "a/b"}, ["output_name", "a/b"]),
     "a pickle": ({"save_model_as": "ckpt"}, ["save_model_as", "ckpt", "pickle"]),
     "not supported": ({"v2": True}, ["v2", "Stable Diffusion 1.x"]),
-    "two rates": ({"optimizer_type": "Prodigy", "unet_lr": 1, "text_encoder_lr": 0.5}, ["Prodigy", "0.5"]),
+    "two rates": ({"optimizer_type": "Prodigy", "network_args": ["loraplus_lr_ratio=2"]}, ["Prodigy", "one learning"]),
 }
 
 

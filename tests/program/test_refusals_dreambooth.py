@@ -52,10 +52,6 @@ WRONG = {
     "a new word and all weights": (WORD, ["token_string cannot be set where all weights learn"]),
     "an output folder in a file": ({"output_dir": "file/out"}, ["output_dir 'file/out' cannot be made, because"]),
     "curves in a file": ({"logging_dir": "file/logs"}, ["logging_dir 'file/logs' cannot be made"]),
-    "two rates": (
-        {"optimizer_type": "Prodigy", "train_text_encoder": True, "learning_rate_te": 0.5},
-        ["Prodigy", "needs one learning rate for all"],
-    ),
 }
 
 

@@ -25,7 +25,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, colour in (("red", "red"), ("green", "lime")):
         save_png(base / "train" / f"{name}.png", Image.new("RGB", (64, 64), colour), "")
     for epoch, picture in (("a-000001", Image.new("RGB", (64, 64), "red")), ("a-000002", Image.linear_gradient("L"))):
-        text = webui_text(Prompt("a cat"), "model", 1, [(epoch, 1.0)])
+        text = webui_text(Prompt(f"a cat <lora:{epoch}:1>"), "model")
         save_png(base / "drawn" / f"{epoch}.png", picture.convert("RGB"), text)
     return base
 

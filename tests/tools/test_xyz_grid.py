@@ -52,7 +52,7 @@ def test_wrong_input(base: Path, tmp_path: Path) -> None:
         (["--x", "seed=1"], "required: --y"),
         (["--x", "steps=5", "--y", "seed=1", "--output", str(tmp_path / "x.jpg")], "must end in .png"),
         (["--x", "steps=5", "--y", "seed=1", "--output", str(tmp_path / "there.png")], "there.html is there already"),
-        (["--x", "steps=5", "--y", "seed=1", "--lora", f"{lora}:1:in=0"], "weights of blocks have no place"),
+        (["--x", "steps=5", "--y", "seed=1", "--lora", f"{lora}:1:in=0"], "the strength '1:in=0' of .* is no number"),
         (["--x", "steps=5", "--y", "seed=1", "--clip_skip", "0"], "must be 1 or more"),
     ):
         with pytest.raises(InputError, match=complaint):

@@ -46,9 +46,21 @@ def test_each_text_encoder_may_have_its_own_rate(settings_of) -> None:
     rates = part_rates(settings_of(text_encoder_lr=0.1, learning_rate_te2=0.2), ("text_encoder", "text_encoder_2"))
     assert rates == {"unet": 0.01, "text_encoder": 0.1, "text_encoder_2": 0.2}
     check_learning(settings_of(unet_lr=0, text_encoder_lr=0, learning_rate_te2=0.2))
-    with pytest.raises(InputError, match="Prodigy finds the step size by itself and needs one learning rate for all"):
-        check_learning(settings_of(optimizer_type="Prodigy", learning_rate_te2=0.2))
-    check_learning(settings_of(optimizer_type="Prodigy", learning_rate=1))
+
+
+@pytest.mark.parametrize("name", ["Prodigy", "DAdaptation", "DAdaptAdam", "DAdaptAdan", "DAdaptAdaGrad", "DAdaptLion"])
+def test_what_finds_its_own_rate_has_one_for_all_parts(settings_of, capsys, name: str) -> None:
+    """sd-scripts warns and goes on, and most of these then stop in their first step; ours learn with the highest."""
+    settings = settings_of(optimizer_type=name, unet_lr=1, text_encoder_lr=0.5, learning_rate_te2=0.2)
+    both = ("text_encoder", "text_encoder_2")
+    assert part_rates(settings, both) == {"unet": 1, **dict.fromkeys(both, 1)}
+    check_learning(settings)
+    said = capsys.readouterr().err
+    assert "not 1 for unet, 0.5 for text_encoder, 0.2 for text_encoder_2; all learn with the highest, 1." in said
+    assert "hardly learn" not in said
+    check_learning(settings_of(optimizer_type=name, unet_lr=1, text_encoder_lr=0))
+    check_learning(settings_of(optimizer_type=name, learning_rate=1))
+    assert capsys.readouterr().err == ""
 
 
 def test_wrong_arguments_are_found_early(settings_of) -> None:
@@ -111,7 +123,6 @@ def test_a_schedule_of_the_table_or_any_other(settings_of) -> None:
             {"optimizer_type": "SGDScheduleFree", "token_string": "<new>", "init_word": "cat"},
             "token_string cannot be set with SGDScheduleFree",
         ),
-        ({"optimizer_type": "Prodigy", "unet_lr": 1, "text_encoder_lr": 0.5}, "needs one learning rate for all"),
         ({"optimizer_type": "Prodigy", "network_args": ["loraplus_lr_ratio=2"]}, "needs one learning rate for all"),
     ],
 )
