@@ -55,13 +55,22 @@ def resumed_in(bench: Bench, tmp_path: Path) -> Bench:
 def test_from_every_state_to_the_same_end(unbroken, tmp_path: Path, state: str) -> None:
     bench, tensors, curves = unbroken
     again = resumed_in(bench, tmp_path)
-    assert_same(again.train(**RUN, **SAVING, resume=again.output / f"toy-{state}-state"), tensors)
+    resume = {"resume": again.output / f"toy-{state}-state", "logging_dir": bench.logs}
+    assert_same(again.train(**RUN, **SAVING, **resume), tensors)
     assert again.names() == bench.names()
     assert again.metadata()["ss_training_started_at"] == bench.metadata()["ss_training_started_at"]
     # It goes on in the folder of the first run's curves, which look as if nothing had happened.
     assert not again.logs.exists() and len(list(bench.logs.iterdir())) == 1
     for tag in ("loss/current", "loss/average", "lr/unet", "norm/gradient", "loss/epoch_average"):
         assert bench.scalars()[tag] == curves[tag], tag
+
+
+def test_curves_are_written_where_the_settings_say(unbroken, tmp_path: Path) -> None:
+    bench, _, curves = unbroken
+    again = resumed_in(bench, tmp_path)
+    again.train(**RUN, **SAVING, resume="auto")
+    assert len(list(bench.logs.iterdir())) == 1 == len(list(again.logs.iterdir()))
+    assert again.scalars()["loss/current"] == curves["loss/current"][-1:], "the fifth step"
 
 
 def test_auto_takes_the_newest(unbroken, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
