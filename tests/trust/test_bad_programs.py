@@ -24,7 +24,7 @@ PROGRAMS = sorted({line[0] for line in LINES})
 @pytest.fixture
 def places(toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """What the words in braces stand for; programs start in a folder of their own, without the hub."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read from the environment only once
     (tmp_path / "empty").mkdir()
     (tmp_path / "start").mkdir()
     monkeypatch.chdir(tmp_path / "start")
