@@ -12,6 +12,8 @@ from library.log import warn
 from library.train.compiling import uncompiled
 from tests.runs import Bench, assert_same, largest_difference, run_to_the_end
 
+LONG = pytest.mark.long  # the same under another name, read in tests/settings
+
 
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process() -> Iterator[None]:
@@ -50,7 +52,10 @@ def test_the_same_is_learned(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("traced_alone")
-@pytest.mark.parametrize("word", [{"compile": "full"}, {"torch_compile": True}], ids=["full", "sd-scripts"])
+@pytest.mark.parametrize(
+    "word",
+    [pytest.param({"compile": "full"}, id="full"), pytest.param({"torch_compile": True}, id="sd-scripts", marks=LONG)],
+)
 def test_the_same_is_learned_of_everything(bench: Bench, word: dict[str, Any]) -> None:
     _compare(bench, {"network_dropout": 0.2, "sample_every_n_steps": 2}, word)
 
